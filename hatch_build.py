@@ -30,7 +30,7 @@ TIMEOUT_SECONDS = 120
 class KernelBuildHook(BuildHookInterface):  # type: ignore[type-arg]  # its parameter is the builder's config, unused here
     """Compiles the kernel before the files of a wheel are collected."""
 
-    def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002  # the interface's arguments
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Add the compiled kernel to the wheel, or leave the wheel pure."""
         root = Path(self.root)
         if not compile_kernel(root / SOURCE, root / LIBRARY):
