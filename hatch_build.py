@@ -86,5 +86,4 @@ def _compiles(compiler: list[str], source: Path, made: Path) -> bool:
 
 def _platform_tag() -> str:
     """The tag of this very platform: on Linux plain `linux_<machine>`, as nothing here proves a manylinux promise."""
-    tags = list(platform_tags())
-    return tags[-1] if sys.platform == "linux" else tags[0]
+    return next((tag for tag in platform_tags() if tag.startswith("linux_")), next(platform_tags()))
