@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 
-from moorage.native.backend import PLANE_WIDTHS, Backend, BackendUnavailableError, BytesLike
+from moorage.native.backend import PLANE_WIDTHS, Backend, BackendUnavailable, BytesLike
 from moorage.native.c_backend import CBackend
 from moorage.native.gear import GEAR, GEAR_SEED, GearParams
 from moorage.native.numpy_backend import NumpyBackend
@@ -21,7 +21,7 @@ __all__ = [
     "GEAR_SEED",
     "PLANE_WIDTHS",
     "Backend",
-    "BackendUnavailableError",
+    "BackendUnavailable",
     "BytesLike",
     "CBackend",
     "GearParams",
@@ -45,7 +45,7 @@ def choose(candidates: Sequence[Callable[[], Backend]] = _BEST_FIRST) -> tuple[B
     for candidate in candidates[:-1]:
         try:
             return candidate(), reasons
-        except BackendUnavailableError as error:
+        except BackendUnavailable as error:
             reasons.append(str(error))
     return candidates[-1](), reasons
 

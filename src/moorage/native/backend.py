@@ -12,12 +12,12 @@ from moorage.errors import InvalidInputError
 from moorage.native.gear import GearParams
 
 BytesLike: TypeAlias = bytes | bytearray | memoryview
-"""C-contiguous; of a memoryview the bytes count, whatever its format. It is read in place, never copied whole."""
+"""C-contiguous; of a memoryview the bytes count, whatever its format. The C backend reads it in place."""
 
 PLANE_WIDTHS = (2, 4, 8)
 
 
-class BackendUnavailableError(Exception):
+class BackendUnavailable(Exception):
     """A backend cannot work here; the text says why. Never leaves `moorage.native`: the next backend is taken."""
 
 

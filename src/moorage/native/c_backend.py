@@ -11,7 +11,7 @@ import ctypes
 from pathlib import Path
 from typing import Any
 
-from moorage.native.backend import BackendUnavailableError, BytesLike, check_width
+from moorage.native.backend import BackendUnavailable, BytesLike, check_width
 from moorage.native.gear import GEAR, GearParams
 
 ABI_VERSION = 1
@@ -48,7 +48,7 @@ class CBackend:
     name = "c"
 
     def __init__(self, library: Path = LIBRARY) -> None:
-        """Load `library`. Raises `BackendUnavailableError` where it is missing, foreign or of another version."""
+        """Load `library`. Raises `BackendUnavailable` where it is missing, foreign or of another version."""
         self._cut, self._split, self._join = _kernel_functions(library)
         self._acquire, self._release, self._new_bytes = _python_functions()
         self._gear = (ctypes.c_uint64 * len(GEAR))(*GEAR)
@@ -100,11 +100,11 @@ def _kernel_functions(library: Path) -> tuple[Any, Any, Any]:
         version = kernel.moorage_kernel_abi
         functions = kernel.moorage_cut_points, kernel.moorage_split_planes, kernel.moorage_join_planes
     except (OSError, AttributeError) as error:
-        raise BackendUnavailableError(f"the C kernel cannot be loaded: {error}") from error
+        raise BackendUnavailable(f"the C kernel cannot be loaded: {error}") from error
     version.restype = ctypes.c_uint32
     version.argtypes = []
     if version() != ABI_VERSION:
-        raise BackendUnavailableError(f"{library.name} was built from version {version()}, not {ABI_VERSION}")
+        raise BackendUnavailable(f"{library.name} was built from version {version()}, not {ABI_VERSION}")
     cut, split, join = functions
     pointer, size = ctypes.c_void_p, ctypes.c_size_t
     cut.restype = size
@@ -130,5 +130,5 @@ def _python_functions() -> tuple[Any, Any, Any]:
         release = ctypes.PYFUNCTYPE(None, pointer)(("PyBuffer_Release", ctypes.pythonapi))
         new_bytes = ctypes.PYFUNCTYPE(anything, pointer, size)(("PyBytes_FromStringAndSize", ctypes.pythonapi))
     except AttributeError as error:
-        raise BackendUnavailableError(f"this Python has no C interface of CPython's kind: {error}") from error
+        raise BackendUnavailable(f"this Python has no C interface of CPython's kind: {error}") from error
     return acquire, release, new_bytes

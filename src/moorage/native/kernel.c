@@ -2,8 +2,9 @@
  * Where do chunks end, and what are the byte planes of a buffer: the two loops over every byte that Python cannot run.
  *
  * Loaded through ctypes by c_backend.py; the definitions are in gear.py and backend.py, and the numpy and plain Python
- * backends give exactly the same results. Built by `cc -O3 -shared -fPIC`: portable C11, nothing of libc, no Python.h,
- * no global state, so every function may run on any number of threads at once.
+ * backends give exactly the same results. Built by `cc -O3 -shared -fPIC`: portable C11, nothing of libc but the memory
+ * functions that compilers put in, no Python.h, no global state, so every function may run on any number of threads at
+ * once.
  *
  * Whenever a signature or a result changes, raise ABI_VERSION here and in c_backend.py: that is how a stale build of
  * this file is told from a fresh one.
@@ -26,7 +27,7 @@ uint32_t moorage_kernel_abi(void) { return ABI_VERSION; }
 /* -- cut points ---------------------------------------------------------------------------------------------------- */
 
 #define WINDOW 64   /* bytes that a 64-bit gear hash remembers: each older one has been shifted out */
-#define STRIDE 2048 /* bytes that each of the two lanes of first_end() hashes in one go */
+#define STRIDE 1024 /* bytes that each of the two lanes of first_end() hashes in one go */
 #define NO_END SIZE_MAX
 
 struct params {

@@ -9,8 +9,9 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import Any
 
-from moorage.native.backend import BackendUnavailableError, BytesLike, check_width, flat
+from moorage.native.backend import BackendUnavailable, BytesLike, flat
 from moorage.native.gear import GEAR, WINDOW_BYTES, GearParams
+from moorage.native.slices import join_by_slices, split_by_slices
 
 BLOCK_ENDS = 8 * 1024
 """Hashes worked on at once: three arrays of 64 KiB stay in the second-level cache."""
@@ -22,11 +23,11 @@ class NumpyBackend:
     name = "numpy"
 
     def __init__(self) -> None:
-        """Import numpy. Raises `BackendUnavailableError` where that fails."""
+        """Import numpy. Raises `BackendUnavailable` where that fails."""
         try:
             import numpy as np
         except ImportError as error:
-            raise BackendUnavailableError(f"numpy cannot be imported: {error}") from error
+            raise BackendUnavailable(f"numpy cannot be imported: {error}") from error
         self._np: Any = np
         self._gear: Any = np.array(GEAR, dtype=np.uint64)
 
@@ -50,20 +51,11 @@ class NumpyBackend:
 
     def split_planes(self, data: BytesLike, width: int) -> bytes:
         """See `Backend.split_planes`."""
-        check_width(width)
-        view = flat(data)
-        whole = len(view) // width * width
-        elements = self._np.frombuffer(view[:whole], dtype=self._np.uint8).reshape(-1, width)
-        return b"".join([*(elements[:, plane].tobytes() for plane in range(width)), view[whole:]])
+        return split_by_slices(data, width)
 
     def join_planes(self, planes: BytesLike, width: int) -> bytes:
         """See `Backend.join_planes`."""
-        check_width(width)
-        view = flat(planes)
-        whole = len(view) // width * width
-        columns = self._np.frombuffer(view[:whole], dtype=self._np.uint8).reshape(width, -1)
-        data: bytes = columns.T.tobytes()
-        return data + view[whole:]
+        return join_by_slices(planes, width)
 
 
 class _Scan:

@@ -1,12 +1,13 @@
 """How are chunks cut where there is neither a C kernel nor numpy? In plain Python: slow, never wrong.
 
-The planes are slices with a stride, which Python runs in C; only the cutting is a loop over bytes.
+Only the cutting is a loop over bytes; the planes are slices (`moorage.native.slices`).
 """
 
 from __future__ import annotations
 
-from moorage.native.backend import BytesLike, check_width, flat
+from moorage.native.backend import BytesLike, flat
 from moorage.native.gear import GEAR, HASH_MASK, WINDOW_BYTES, GearParams
+from moorage.native.slices import join_by_slices, split_by_slices
 
 
 class PythonBackend:
@@ -29,20 +30,11 @@ class PythonBackend:
 
     def split_planes(self, data: BytesLike, width: int) -> bytes:
         """See `Backend.split_planes`."""
-        check_width(width)
-        view = flat(data)
-        whole = len(view) // width * width
-        return b"".join([*(view[plane:whole:width].tobytes() for plane in range(width)), view[whole:]])
+        return split_by_slices(data, width)
 
     def join_planes(self, planes: BytesLike, width: int) -> bytes:
         """See `Backend.join_planes`."""
-        check_width(width)
-        view = flat(planes)
-        count = len(view) // width
-        data = bytearray(view)
-        for plane in range(width):
-            data[plane : count * width : width] = view[plane * count : (plane + 1) * count]
-        return bytes(data)
+        return join_by_slices(planes, width)
 
 
 def _chunk_end(piece: memoryview, params: GearParams, final: bool) -> int | None:  # noqa: FBT001  # as Backend
