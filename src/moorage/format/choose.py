@@ -1,0 +1,104 @@
+"""Which encoding suits these bytes? Decided on a sample, so that bytes that do not compress are never compressed.
+
+A sample of at most 16 KiB from the middle is written every way that could pay; the smallest wins if it saves at least a
+few percent. What won is remembered by a `Chooser`, one a file and thread, and only re-examined where the remembered way
+does worse or better than it did, so that the cost of choosing stays near one percent.
+"""
+
+from __future__ import annotations
+
+from moorage import native
+from moorage.format.stored import PLANE_WIDTHS, RAW, Encoding, Method, compress
+from moorage.model.objects import Codec
+
+SAMPLE_BYTES = 16 * 1024
+MIN_PLANES_BYTES = 4 * 1024
+"""Below this the table of planes and the frames' headers eat what planes save."""
+WORTHWHILE = 0.97
+"""An encoding must bring bytes to this part of their length, or they are stored raw."""
+_DRIFT = 0.04
+_BETTER_BY = 0.9
+"""A search for matches is slower than entropy coding alone: it must be this much smaller to be chosen for a plane."""
+
+
+def choose(sample: bytes | memoryview, *, level: int) -> tuple[Encoding, float]:
+    """The encoding that makes `sample` smallest, and its size as a part of the sample's length."""
+    if len(sample) == 0:
+        return RAW, 1.0
+    best, best_ratio = RAW, 1.0
+    for candidate, ratio in _candidates(sample, level):
+        # The order is from cheap to costly to decode: a later one must be clearly smaller.
+        if ratio < min(best_ratio * 0.98, WORTHWHILE):
+            best, best_ratio = candidate, ratio
+    return best, best_ratio
+
+
+def _candidates(sample: bytes | memoryview, level: int) -> list[tuple[Encoding, float]]:
+    found = [
+        (Encoding(Codec.ZSTD, (method,)), len(compress(sample, method, level)) / len(sample))
+        for method in (Method.ENTROPY, Method.ZSTD)
+    ]
+    if len(sample) >= MIN_PLANES_BYTES:
+        for codec, width in PLANE_WIDTHS.items():
+            found.append(_planes(sample, codec, width, level))
+    return found
+
+
+def _planes(sample: bytes | memoryview, codec: Codec, width: int, level: int) -> tuple[Encoding, float]:
+    planes = memoryview(native.split_planes(sample, width))
+    length = len(sample) // width
+    methods: list[Method] = []
+    total = len(sample) - width * length + 4 * width
+    for number in range(width):
+        plane = planes[number * length : (number + 1) * length]
+        method, size = Method.RAW, length
+        entropy = len(compress(plane, Method.ENTROPY, level))
+        if entropy < length * WORTHWHILE:
+            method, size = Method.ENTROPY, entropy
+            searched = len(compress(plane, Method.ZSTD, level))
+            if searched < entropy * _BETTER_BY:
+                method, size = Method.ZSTD, searched
+        methods.append(method)
+        total += size
+    return Encoding(codec, tuple(methods)), total / len(sample)
+
+
+class Chooser:
+    """Remembers what suited the last sample of one stream of chunks. Not thread-safe; cheap to make."""
+
+    def __init__(self, level: int) -> None:
+        """`level` is the repository's zstd level."""
+        self._level = level
+        self._encoding: Encoding | None = None
+        self._ratio = 1.0
+
+    def choose(self, data: bytes | memoryview) -> Encoding:
+        """The encoding for chunks like `data`."""
+        start = max(0, (len(data) - SAMPLE_BYTES) // 2)
+        sample = memoryview(data)[start : start + SAMPLE_BYTES]
+        if self._encoding is None or not self._still_suits(sample):
+            self._encoding, self._ratio = choose(sample, level=self._level)
+        return self._encoding
+
+    def _still_suits(self, sample: memoryview) -> bool:
+        encoding = self._encoding
+        if encoding is None or len(sample) < MIN_PLANES_BYTES:
+            return False
+        if encoding.codec is Codec.RAW:
+            # What did not compress may be followed by what does: one cheap trial tells.
+            return len(compress(sample, Method.ENTROPY, self._level)) >= len(sample) * WORTHWHILE
+        if encoding.codec is Codec.ZSTD:
+            ratio = len(compress(sample, encoding.methods[0], self._level)) / len(sample)
+        else:
+            ratio = _planes_ratio(sample, encoding, self._level)
+        return abs(ratio - self._ratio) < _DRIFT
+
+
+def _planes_ratio(sample: memoryview, encoding: Encoding, level: int) -> float:
+    width = PLANE_WIDTHS[encoding.codec]
+    planes = memoryview(native.split_planes(sample, width))
+    length = len(sample) // width
+    total = 4 * width
+    for number, method in enumerate(encoding.methods):
+        total += min(length, len(compress(planes[number * length : (number + 1) * length], method, level)))
+    return total / len(sample)

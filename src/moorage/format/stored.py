@@ -1,0 +1,208 @@
+"""How one object's bytes are stored inside a pack, and how they are got back.
+
+    offset   size   field
+    0        1      codec
+    1        1      kind (see `pack`)
+    2        2      zero
+    4        4      raw length, at least 1
+    8        4      payload length, at least 1
+    12       ...    payload
+
+    codec            payload
+    0 raw            the raw bytes
+    1 zstd           one zstd frame with content size, without checksum or dictionary
+    2 planes of 2    byte planes of 2-byte elements
+    3 planes of 4    ... of 4-byte elements
+    4 planes of 8    ... of 8-byte elements
+    16-31            reserved for deltas against another chunk
+
+    planes of w      size      field
+    0                4*w       of each plane: bits 0-30 its stored length, bit 31 set where it is a zstd frame, else raw
+    4*w              ...       the planes; plane i holds byte i of every element
+    ...              raw % w   the bytes after the last whole element, as they are
+
+Numbers of one type have one noisy byte and one tame one at the same place (of bf16 weights the mantissa and the
+exponent); apart, the tame plane compresses and the noisy one is left alone.
+
+Nothing that comes out of here has been verified: whoever asked for the object compares BLAKE3. What *is* checked here,
+before any memory is taken, is every length, because a frame of 25 kB can claim 800 MiB.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+import threading
+from dataclasses import dataclass
+
+import xxhash
+import zstandard
+
+from moorage import native
+from moorage.errors import CorruptDataError, NewerFormatError
+from moorage.model.objects import Codec, ObjectKind
+
+_HEADER = struct.Struct("<BBHII")
+HEADER_BYTES = _HEADER.size
+MAX_RAW_BYTES = 64 * 1024 * 1024
+"""The longest object; chunks are at most 16 MiB, and metadata objects are split long before."""
+_ZSTD_BIT = 1 << 31
+PLANE_WIDTHS = {Codec.PLANES_2: 2, Codec.PLANES_4: 4, Codec.PLANES_8: 8}
+_ENTROPY_PARAMETERS = zstandard.ZstdCompressionParameters(
+    strategy=zstandard.STRATEGY_FAST,
+    window_log=17,
+    hash_log=6,
+    min_match=7,
+    target_length=0,
+    search_log=1,
+    chain_log=6,
+)
+"""Entropy coding with next to no search for matches: of exponents of weights it is both smaller (67.1 % against 69.0 %
+of the whole chunk) and 2.3 times faster than level 1, whose chance matches cost more than they save."""
+
+
+class Method(enum.Enum):
+    """How the bytes of one plane, or of a whole chunk, are written."""
+
+    RAW = "raw"
+    ENTROPY = "entropy"
+    """A zstd frame made by entropy coding alone."""
+    ZSTD = "zstd"
+    """A zstd frame of the repository's level."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How to write a chunk: a codec, and a method for each of its planes (one for the codecs without planes)."""
+
+    codec: Codec
+    methods: tuple[Method, ...]
+
+
+RAW = Encoding(Codec.RAW, (Method.RAW,))
+ZSTD = Encoding(Codec.ZSTD, (Method.ZSTD,))
+
+
+class _Contexts(threading.local):
+    """zstd contexts are costly to make and not thread-safe: one set a thread."""
+
+    def __init__(self) -> None:
+        self.decompressor = zstandard.ZstdDecompressor()
+        self.entropy = zstandard.ZstdCompressor(compression_params=_ENTROPY_PARAMETERS)
+        self.levels: dict[int, zstandard.ZstdCompressor] = {}
+
+    def level(self, level: int) -> zstandard.ZstdCompressor:
+        compressor = self.levels.get(level)
+        if compressor is None:
+            compressor = self.levels[level] = zstandard.ZstdCompressor(level=level)
+        return compressor
+
+
+_contexts = _Contexts()
+
+
+def compress(data: bytes | memoryview, method: Method, level: int) -> bytes | memoryview:
+    """One frame, or `data` itself for `Method.RAW`."""
+    if method is Method.RAW:
+        return data
+    if method is Method.ENTROPY:
+        return _contexts.entropy.compress(data)
+    return _contexts.level(level).compress(data)
+
+
+def encode_stored(raw: bytes | memoryview, kind: ObjectKind, encoding: Encoding, *, level: int) -> bytes:
+    """Header and payload of one object; falls back to raw where the encoding saves nothing."""
+    if encoding.codec is Codec.RAW:
+        return _HEADER.pack(Codec.RAW, kind, 0, len(raw), len(raw)) + raw
+    if encoding.codec is Codec.ZSTD:
+        payload: bytes = bytes(compress(raw, encoding.methods[0], level))
+    else:
+        payload = _encode_planes(raw, encoding, level)
+    if len(payload) >= len(raw):
+        return encode_stored(raw, kind, RAW, level=level)
+    return _HEADER.pack(encoding.codec, kind, 0, len(raw), len(payload)) + payload
+
+
+def _encode_planes(raw: bytes | memoryview, encoding: Encoding, level: int) -> bytes:
+    width = PLANE_WIDTHS[encoding.codec]
+    planes = memoryview(native.split_planes(raw, width))
+    length = len(raw) // width
+    table: list[int] = []
+    parts: list[bytes | memoryview] = [b""]
+    for number, method in enumerate(encoding.methods):
+        plane = planes[number * length : (number + 1) * length]
+        packed = compress(plane, method, level)
+        if method is Method.RAW or len(packed) >= length:
+            table.append(length)
+            parts.append(plane)
+        else:
+            table.append(len(packed) | _ZSTD_BIT)
+            parts.append(packed)
+    parts.append(planes[width * length :])
+    parts[0] = struct.pack(f"<{width}I", *table)
+    return b"".join(parts)
+
+
+def checksum(stored: bytes | memoryview) -> int:
+    """XXH3-64 of a stored object, as its pack's footer lists it."""
+    return xxhash.xxh3_64_intdigest(stored)
+
+
+def decode_stored(stored: bytes | memoryview, *, kind: ObjectKind, raw_bytes: int) -> bytes:
+    """The raw bytes of one stored object, not yet verified against its id.
+
+    `kind` and `raw_bytes` are what the footer or the index promised. Raises `CorruptDataError`, `NewerFormatError`.
+    """
+    if len(stored) < HEADER_BYTES:
+        raise CorruptDataError("a stored object is cut short")
+    codec, kind_found, zero, raw_found, payload_bytes = _HEADER.unpack_from(stored)
+    if kind_found != kind or zero or raw_found != raw_bytes or payload_bytes != len(stored) - HEADER_BYTES:
+        raise CorruptDataError("the header of a stored object does not say what the index says")
+    if not 1 <= raw_bytes <= MAX_RAW_BYTES:
+        raise CorruptDataError(f"a stored object claims {raw_bytes} bytes")
+    payload = memoryview(stored)[HEADER_BYTES:]
+    if codec == Codec.RAW:
+        if len(payload) != raw_bytes:
+            raise CorruptDataError("a stored object has the wrong length")
+        return bytes(payload)
+    if codec == Codec.ZSTD:
+        return _decompress(payload, raw_bytes)
+    try:
+        width = PLANE_WIDTHS[Codec(codec)]
+    except (ValueError, KeyError) as error:
+        raise NewerFormatError(f"an object is stored with unknown codec {codec}", hint="upgrade moorage") from error
+    return _decode_planes(payload, width, raw_bytes)
+
+
+def _decode_planes(payload: memoryview, width: int, raw_bytes: int) -> bytes:
+    length, tail = divmod(raw_bytes, width)
+    position = 4 * width
+    if len(payload) < position + tail:
+        raise CorruptDataError("a stored object is cut short")
+    table = struct.unpack_from(f"<{width}I", payload)
+    if position + sum(size & ~_ZSTD_BIT for size in table) + tail != len(payload):
+        raise CorruptDataError("the planes of a stored object do not add up")
+    planes: list[bytes | memoryview] = []
+    for size in table:
+        stop = position + (size & ~_ZSTD_BIT)
+        plane = payload[position:stop]
+        if size & _ZSTD_BIT:
+            planes.append(_decompress(plane, length))
+        elif len(plane) == length:
+            planes.append(plane)
+        else:
+            raise CorruptDataError("a plane of a stored object has the wrong length")
+        position = stop
+    planes.append(payload[position:])
+    return native.join_planes(b"".join(planes), width)
+
+
+def _decompress(frame: memoryview, raw_bytes: int) -> bytes:
+    """Decode exactly one frame of exactly `raw_bytes`; the size is compared before anything is allocated."""
+    try:
+        parameters = zstandard.get_frame_parameters(frame)
+        if parameters.content_size != raw_bytes or parameters.dict_id or parameters.has_checksum:
+            raise CorruptDataError(f"a zstd frame claims {parameters.content_size} bytes instead of {raw_bytes}")
+        return _contexts.decompressor.decompress(frame, max_output_size=raw_bytes, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise CorruptDataError(f"a stored object does not decompress: {error}") from error

@@ -1,0 +1,191 @@
+"""The index in LMDB: how is a location kept, and how is rot in it noticed?
+
+    database   key                              value
+    places     kind (1), id (32)                pack key (8), offset (8), stored (4), raw (4), codec (1), CRC-32 (4)
+    packs      pack key (8)                     pack id (32), CRC-32 (4)
+    segments   segment id (32)                  CRC-32 (4)
+
+The pack key is the first 8 bytes of the pack's id: it means the same before and after another process has built the
+index anew, so it may be remembered.
+
+CRC-32 is over key and value without it. A value that fails it, or a pack key that is not there, raises `IndexDamaged`,
+upon which the repository clears the index and builds it anew. Derived: nothing here is ever the only copy.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TypeAlias
+
+import lmdb
+
+from moorage.index.base import Index, PackContents
+from moorage.index.environment import acquire, release
+from moorage.model.digest import DIGEST_BYTES, ObjectId, PackId, SegmentId
+from moorage.model.objects import KIND_OF_ID, Codec, ObjectKind, PackEntry, PackLocation
+
+_PLACES, _PACKS, _SEGMENTS = b"places", b"packs", b"segments"
+_PLACE = struct.Struct("<8sQIIB")
+_CRC = struct.Struct("<I")
+_PACK_KEY_BYTES = 8
+
+
+Bytes: TypeAlias = bytes | memoryview
+"""What py-lmdb's stubs say of keys and values; without `buffers` they are bytes."""
+
+
+class IndexDamaged(Exception):
+    """The index holds something that was not put there."""
+
+
+def _sealed(key: bytes, value: bytes) -> bytes:
+    return value + _CRC.pack(zlib.crc32(value, zlib.crc32(key)))
+
+
+def _opened(key: Bytes, found: Bytes) -> bytes:
+    sealed = bytes(found)
+    value = sealed[: -_CRC.size]
+    if len(sealed) < _CRC.size or _CRC.unpack(sealed[-_CRC.size :])[0] != zlib.crc32(value, zlib.crc32(key)):
+        raise IndexDamaged("a value of the index fails its checksum")
+    return value
+
+
+def _items(pack_key: bytes, entries: Sequence[PackEntry]) -> list[tuple[bytes, bytes]]:
+    items = []
+    for entry in entries:
+        key = bytes([entry.kind]) + entry.id
+        place = _PLACE.pack(pack_key, entry.offset_bytes, entry.stored_bytes, entry.raw_bytes, entry.codec)
+        items.append((key, _sealed(key, place)))
+    return items
+
+
+class LmdbIndex(Index):
+    """See the module. Several indexes of one folder in a process share one environment."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open or make the index in `folder`. Raises `OSError`, `lmdb.Error`."""
+        self._folder = folder
+        self._environment = acquire(folder, (_PLACES, _PACKS, _SEGMENTS))
+        self._places = self._environment.databases[_PLACES]
+        self._packs_db = self._environment.databases[_PACKS]
+        self._segments_db = self._environment.databases[_SEGMENTS]
+        self._pack_of_key: dict[bytes, PackId] = {}
+
+    def find(self, ids: Sequence[ObjectId]) -> list[PackLocation | None]:
+        """See `Index.find`. Raises `IndexDamaged`."""
+        return self._environment.read(lambda transaction: self._find(transaction, ids))
+
+    def _find(self, transaction: lmdb.Transaction, ids: Sequence[ObjectId]) -> list[PackLocation | None]:
+        found: list[PackLocation | None] = []
+        for id in ids:
+            key = bytes([KIND_OF_ID[type(id)]]) + id
+            sealed = transaction.get(key, db=self._places)
+            if sealed is None:
+                found.append(None)
+                continue
+            value = _opened(key, sealed)
+            if len(value) != _PLACE.size:
+                raise IndexDamaged("a value of the index has the wrong length")
+            pack_key, offset, stored, raw, codec = _PLACE.unpack(value)
+            found.append(PackLocation(self._pack(transaction, pack_key), offset, stored, raw, Codec(codec)))
+        return found
+
+    def _pack(self, transaction: lmdb.Transaction, key: bytes) -> PackId:
+        pack = self._pack_of_key.get(key)
+        if pack is None:
+            sealed = transaction.get(key, db=self._packs_db)
+            if sealed is None:
+                raise IndexDamaged("the index refers to a pack that it does not list")
+            pack = self._pack_of_key[key] = PackId(_opened(key, sealed))
+        return pack
+
+    def add(self, packs: Iterable[PackContents], segments: Iterable[SegmentId] = ()) -> None:
+        """See `Index.add`. Raises `IndexDamaged`, `lmdb.Error`."""
+        contents = list(packs)
+        taken = list(segments)
+
+        def work(transaction: lmdb.Transaction) -> None:
+            for pack, entries in contents:
+                pack_key = pack[:_PACK_KEY_BYTES]
+                if not transaction.put(pack_key, _sealed(pack_key, pack), db=self._packs_db, overwrite=False):
+                    continue
+                transaction.cursor(db=self._places).putmulti(_items(pack_key, entries), overwrite=False)
+            for segment in taken:
+                transaction.put(bytes(segment), _sealed(segment, b""), db=self._segments_db)
+
+        self._environment.write(work)
+
+    def packs(self) -> set[PackId]:
+        """See `Index.packs`. Raises `IndexDamaged`."""
+
+        def work(transaction: lmdb.Transaction) -> set[PackId]:
+            return {PackId(_opened(key, value)) for key, value in transaction.cursor(db=self._packs_db)}
+
+        return self._environment.read(work)
+
+    def segments(self) -> set[SegmentId]:
+        """See `Index.segments`. Raises `IndexDamaged`."""
+
+        def work(transaction: lmdb.Transaction) -> set[SegmentId]:
+            found = set()
+            for key, value in transaction.cursor(db=self._segments_db):
+                _opened(key, value)
+                found.add(SegmentId(bytes(key)))
+            return found
+
+        return self._environment.read(work)
+
+    def with_prefix(self, kind: ObjectKind, hex_prefix: str, limit: int) -> list[bytes]:
+        """See `Index.with_prefix`."""
+        lowest = bytes([kind]) + bytes.fromhex(hex_prefix + "0" * (-len(hex_prefix) % 2))
+
+        def work(transaction: lmdb.Transaction) -> list[bytes]:
+            found: list[bytes] = []
+            cursor = transaction.cursor(db=self._places)
+            if not cursor.set_range(lowest):
+                return found
+            for key in cursor.iternext(keys=True, values=False):
+                if key[0] != kind or not bytes(key[1:]).hex().startswith(hex_prefix) or len(found) >= limit:
+                    break
+                found.append(bytes(key[1:]))
+            return found
+
+        return self._environment.read(work)
+
+    def ids(self, kind: ObjectKind) -> Iterator[bytes]:
+        """See `Index.ids`; read in batches, so that no transaction stays open while the caller works."""
+        last = bytes([kind])
+        while True:
+            batch = self._environment.read(partial(self._batch, start=last, kind=kind))
+            if not batch:
+                return
+            yield from batch
+            last = bytes([kind]) + batch[-1] + b"\0"
+
+    def _batch(self, transaction: lmdb.Transaction, start: bytes, kind: ObjectKind) -> list[bytes]:
+        cursor = transaction.cursor(db=self._places)
+        found: list[bytes] = []
+        if not cursor.set_range(start):
+            return found
+        for key in cursor.iternext(keys=True, values=False):
+            if key[0] != kind or len(key) != 1 + DIGEST_BYTES or len(found) >= 4096:
+                break
+            found.append(bytes(key[1:]))
+        return found
+
+    def clear(self) -> None:
+        """See `Index.clear`."""
+
+        def work(transaction: lmdb.Transaction) -> None:
+            for database in (self._places, self._packs_db, self._segments_db):
+                transaction.drop(database, delete=False)
+
+        self._environment.write(work)
+
+    def close(self) -> None:
+        """See `Index.close`."""
+        release(self._environment)

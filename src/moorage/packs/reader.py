@@ -1,0 +1,119 @@
+"""What does a pack hold, and what are its objects' bytes? Every object is verified against its id on the way out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from moorage.errors import CorruptDataError, KeyNotFoundError, MissingObjectError, MoorageError
+from moorage.format.keys import pack_key
+from moorage.format.pack import MIN_PACK_BYTES, PACK_MAGIC, TRAILER_BYTES, data_end, decode_footer, decode_trailer
+from moorage.format.stored import decode_stored
+from moorage.model.digest import ObjectId, PackId
+from moorage.model.objects import KIND_OF_ID, ObjectKind, PackEntry, PackLocation
+from moorage.model.ranges import ByteRange
+from moorage.storage.base import Storage
+
+_GAP_BYTES = 64 * 1024
+"""Ranges nearer than this are read as one: fetching a gap is cheaper than asking twice."""
+_MAX_READ_BYTES = 8 * 1024 * 1024
+
+
+def read_footer(storage: Storage, pack: PackId) -> bytes:
+    """The footer of a pack, proven to be its own.
+
+    Raises `MissingObjectError`, `CorruptDataError`, `FormatError`, `NewerFormatError`, `StorageError`.
+    """
+    key = pack_key(pack)
+    try:
+        size = storage.size(key)
+        if size < MIN_PACK_BYTES:
+            raise CorruptDataError(f"pack {pack.hex()} is cut short", hint="run `moorage check`", pack=pack)
+        length = decode_trailer(storage.get_range(key, size - TRAILER_BYTES, size), pack=pack)
+        if len(PACK_MAGIC) + length + TRAILER_BYTES > size:
+            raise CorruptDataError(f"pack {pack.hex()} is cut short", hint="run `moorage check`", pack=pack)
+        footer = storage.get_range(key, size - TRAILER_BYTES - length, size - TRAILER_BYTES)
+    except KeyNotFoundError as error:
+        raise MissingObjectError(f"pack {pack.hex()} is gone", hint="run `moorage check`", pack=pack) from error
+    if data_end(decode_footer(footer, pack=pack)) != size - TRAILER_BYTES - length:
+        raise CorruptDataError(f"pack {pack.hex()} is not as long as its footer says", pack=pack)
+    return footer
+
+
+def read_entries(storage: Storage, pack: PackId) -> list[PackEntry]:
+    """What a pack holds; raises as `read_footer`."""
+    return decode_footer(read_footer(storage, pack), pack=pack)
+
+
+def decode_object(stored: bytes | memoryview, id: ObjectId, kind: ObjectKind, raw_bytes: int, pack: PackId) -> bytes:
+    """Decode one stored object and verify it. Raises `CorruptDataError` naming the object and the pack."""
+    try:
+        raw = decode_stored(stored, kind=kind, raw_bytes=raw_bytes)
+    except CorruptDataError as error:
+        raise _damaged(id, kind, pack, error.message) from error
+    if ObjectId.of(raw) != id:
+        raise _damaged(id, kind, pack, "its bytes are not what its id says")
+    return raw
+
+
+def _damaged(id: ObjectId, kind: ObjectKind, pack: PackId, why: str) -> CorruptDataError:
+    return CorruptDataError(
+        f"{kind.name.lower()} {id.hex()} in pack {pack.hex()} is damaged: {why}",
+        hint="run `moorage check --data` to see what else is",
+        id=id.hex(),
+        object_kind=kind.name.lower(),
+        pack=pack.hex(),
+    )
+
+
+def read_object(storage: Storage, id: ObjectId, location: PackLocation) -> bytes:
+    """The verified bytes of one object. Raises `DataError`, `StorageError`."""
+    return read_objects(storage, [(id, location)])[0]
+
+
+def read_objects(storage: Storage, wanted: Sequence[tuple[ObjectId, PackLocation]]) -> list[bytes]:
+    """The verified bytes of several objects, in the order asked; neighbours in a pack are fetched together.
+
+    Raises `MissingObjectError`, `CorruptDataError`, `StorageError`.
+    """
+    found: dict[int, bytes] = {}
+    by_pack: dict[PackId, list[int]] = {}
+    for number, (_, location) in enumerate(wanted):
+        by_pack.setdefault(location.pack, []).append(number)
+    for pack, numbers in by_pack.items():
+        numbers.sort(key=lambda number: wanted[number][1].offset_bytes)
+        for group, span in _coalesce(numbers, wanted):
+            data = memoryview(_fetch(storage, pack, span))
+            for number in group:
+                id, location = wanted[number]
+                start = location.offset_bytes - span.start
+                stored = data[start : start + location.stored_bytes]
+                found[number] = decode_object(stored, id, KIND_OF_ID[type(id)], location.raw_bytes, pack)
+    return [found[number] for number in range(len(wanted))]
+
+
+def _coalesce(
+    numbers: Sequence[int], wanted: Sequence[tuple[ObjectId, PackLocation]]
+) -> list[tuple[list[int], ByteRange]]:
+    """Group objects of one pack, sorted by offset, into reads that leave no large gap and do not grow without bound."""
+    groups: list[tuple[list[int], ByteRange]] = []
+    for number in numbers:
+        location = wanted[number][1]
+        if groups:
+            group, span = groups[-1]
+            stop = max(span.stop, location.stop_bytes)
+            if location.offset_bytes - span.stop <= _GAP_BYTES and stop - span.start <= _MAX_READ_BYTES:
+                group.append(number)
+                groups[-1] = (group, ByteRange(span.start, stop))
+                continue
+        groups.append(([number], ByteRange(location.offset_bytes, location.stop_bytes)))
+    return groups
+
+
+def _fetch(storage: Storage, pack: PackId, span: ByteRange) -> bytes:
+    try:
+        return storage.get_range(pack_key(pack), span.start, span.stop)
+    except KeyNotFoundError as error:
+        raise MissingObjectError(f"pack {pack.hex()} is gone", hint="run `moorage check`", pack=pack.hex()) from error
+    except MoorageError as error:
+        error.fields.setdefault("pack", pack.hex())
+        raise

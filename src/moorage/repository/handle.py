@@ -1,0 +1,128 @@
+"""One process's open handle on a repository: where everything below is joined, and the only place that does it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from moorage.errors import AlreadyExistsError, KeyNotFoundError, RepositoryNotFoundError
+from moorage.format.config import decode_config, encode_config
+from moorage.format.keys import CONFIG_PREFIX, DERIVED_FOLDER, config_key, parse_number
+from moorage.index.base import Index
+from moorage.index.memory import MemoryIndex
+from moorage.index.open import open_index
+from moorage.model.config import RepositoryConfig
+from moorage.repository.history import History
+from moorage.repository.locator import Locator
+from moorage.repository.objects import ObjectStore
+from moorage.repository.refs import RefStore
+from moorage.repository.trees import TreeReader
+from moorage.repository.writer import ObjectWriter
+from moorage.storage.base import Storage
+from moorage.storage.local import LocalStorage
+
+
+class RepositoryHandle:
+    """Storage, index, objects, trees, refs and history of one repository. Thread-safe; not to be used across `fork`."""
+
+    def __init__(self, storage: Storage, config: RepositoryConfig, index: Index, root: Path | None = None) -> None:
+        """Join what is open already; most callers want `open` or `create`."""
+        self.storage = storage
+        self.config = config
+        self.root = root
+        self.locator = Locator(storage, index)
+        self.objects = ObjectStore(storage, self.locator)
+        self.trees = TreeReader(self.objects)
+        self.refs = RefStore(storage, config.repository_id)
+        self.history = History(self.objects)
+        self._closed = False
+        self._lock = threading.Lock()
+
+    @classmethod
+    def create(cls, path: Path, config: RepositoryConfig | None = None) -> Self:
+        """Make a repository in `path`, a directory that is empty or does not exist yet.
+
+        Raises `AlreadyExistsError`, `StorageError`, `ReadOnlyError`.
+        """
+        root = Path(os.path.abspath(path))
+        storage = LocalStorage(root)
+        if storage.exists(config_key(1)):
+            raise AlreadyExistsError(f"there is a repository in {root} already", path=str(root))
+        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+            raise AlreadyExistsError(
+                f"{root} is not an empty directory", hint="name a directory that does not exist yet", path=str(root)
+            )
+        storage.create(config_key(1), encode_config(config or new_config()))
+        return cls.open(root)
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open the repository in `path`; nothing of the repository proper is written.
+
+        Raises `RepositoryNotFoundError`, `CorruptDataError`, `NewerFormatError`, `StorageError`.
+        """
+        root = Path(os.path.abspath(path))
+        storage = LocalStorage(root)
+        config = read_config(storage, str(root))
+        folders = [root / DERIVED_FOLDER / "index", cache_folder(config.repository_id) / "index"]
+        return cls(storage, config, open_index(folders), root)
+
+    @classmethod
+    def on(cls, storage: Storage) -> Self:
+        """A repository on any storage, made there if there is none, with its index in memory."""
+        if not storage.exists(config_key(1)):
+            storage.create(config_key(1), encode_config(new_config()))
+        return cls(storage, read_config(storage, "storage"), MemoryIndex())
+
+    def writer(self) -> ObjectWriter:
+        """Start a transaction. Raises `StorageError`."""
+        return ObjectWriter(self.storage, self.locator, self.config)
+
+    def close(self) -> None:
+        """Give the index and the storage back; calling it twice is fine."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self.locator.close()
+                self.storage.close()
+
+    def __enter__(self) -> Self:
+        """Start."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
+
+
+def new_config() -> RepositoryConfig:
+    """The configuration of a new repository: a random id, everything else by default."""
+    return RepositoryConfig(repository_id=secrets.token_hex(16), created_ns=time.time_ns())
+
+
+def read_config(storage: Storage, where: str) -> RepositoryConfig:
+    """The configuration that holds. Raises `RepositoryNotFoundError`, `CorruptDataError`, `NewerFormatError`."""
+    numbers = [parse_number(info.key) for info in storage.list_keys(CONFIG_PREFIX)]
+    absent = RepositoryNotFoundError(
+        f"there is no repository in {where}", hint="make one with `moorage init`, or name one with -r", path=where
+    )
+    if not numbers:
+        raise absent
+    key = config_key(max(numbers))
+    try:
+        return decode_config(storage.get(key), key=key)
+    except KeyNotFoundError as error:
+        raise absent from error
+
+
+def cache_folder(repository_id: str) -> Path:
+    """Where this user keeps what is derived from a repository that he cannot write to."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "moorage" / repository_id

@@ -1,0 +1,240 @@
+"""Where does a branch stand, and how does it move? Append-only numbered records; a move is the creation of record n +
+1.
+
+A branch moves by creating its next record, which only one writer can do; everybody else is told, by the same refusal,
+that they were late. The records are never changed or removed, so they are the ref log. Whoever knows record n learns of
+news by probing for n + 1.
+
+A writer whose create is refused reads the record that is there: if it carries the writer's own transaction id, the
+write had succeeded and only the answer was lost.
+
+Thread- and process-safe: the only state is what storage holds.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from itertools import pairwise
+
+from moorage.errors import (
+    AlreadyExistsError,
+    CorruptDataError,
+    KeyNotFoundError,
+    MissingObjectError,
+    RefMovedError,
+    RefNotFoundError,
+)
+from moorage.format.keys import parse_number, parse_ref_folder, ref_key, ref_prefix, refs_prefix
+from moorage.format.refs import decode_ref_record, encode_ref_record
+from moorage.model.digest import SnapshotId
+from moorage.model.refs import RefAction, RefKind, RefName, RefRecord
+from moorage.storage.base import Storage
+
+_RENAME_TRIES = 100
+
+
+class RefStore:
+    """All branches and tags of one repository."""
+
+    def __init__(self, storage: Storage, repository_id: str, clock_ns: Callable[[], int] = time.time_ns) -> None:
+        """`clock_ns` gives Unix time."""
+        self._storage = storage
+        self._repository_id = repository_id
+        self._clock_ns = clock_ns
+
+    # -- reading ---------------------------------------------------------------------------------------
+
+    def record(self, ref: RefName, number: int) -> RefRecord:
+        """One record. Raises `KeyNotFoundError`, `CorruptDataError`, `FormatError`, `StorageError`."""
+        key = ref_key(ref, number)
+        return decode_ref_record(self._storage.get(key), key=key, repository_id=self._repository_id)
+
+    def last(self, ref: RefName, after: RefRecord | None = None) -> RefRecord | None:
+        """The newest record, of a living or a dead ref; None where the name was never used.
+
+        With `after`, a record known to exist, only its successors are probed for: two microseconds when there is none.
+        Raises `MissingObjectError` where a record is missing between others, `CorruptDataError`, `StorageError`.
+        """
+        if after is None:
+            number = self._last_number(ref)
+            return self.record(ref, number) if number else None
+        newest = after
+        while True:
+            try:
+                newest = self.record(ref, newest.number + 1)
+            except KeyNotFoundError:
+                return newest
+
+    def _last_number(self, ref: RefName) -> int:
+        numbers = [parse_number(info.key) for info in self._storage.list_keys(ref_prefix(ref))]
+        highest = max(numbers, default=0)
+        if highest != len(numbers):
+            raise MissingObjectError(
+                f"the log of {ref} has a gap: {len(numbers)} records, the last is number {highest}",
+                hint="run `moorage check`",
+                ref=ref.name,
+            )
+        return highest
+
+    def head(self, ref: RefName) -> RefRecord:
+        """The newest record of a living ref. Raises `RefNotFoundError`, and as `last`."""
+        record = self.last(ref)
+        if record is None or not record.is_alive:
+            raise _absent(ref, record)
+        return record
+
+    def exists(self, ref: RefName) -> bool:
+        """Whether the name stands somewhere now."""
+        record = self.last(ref)
+        return record is not None and record.is_alive
+
+    def log(self, ref: RefName) -> list[RefRecord]:
+        """All records, oldest first; those of a dead ref too. Raises `RefNotFoundError`, and as `last`."""
+        highest = self._last_number(ref)
+        if not highest:
+            raise _absent(ref, None)
+        return [self.record(ref, number) for number in range(1, highest + 1)]
+
+    def all_names(self, kind: RefKind) -> list[RefName]:
+        """Every name ever used, sorted."""
+        prefix = refs_prefix(kind)
+        names = [parse_ref_folder(kind, prefix + folder + "/") for folder in self._storage.list_folders(prefix)]
+        return sorted(names, key=lambda ref: ref.name)
+
+    def heads(self, kind: RefKind) -> list[RefRecord]:
+        """The newest record of every living ref, sorted by name."""
+        records = (self.last(ref) for ref in self.all_names(kind))
+        return [record for record in records if record is not None and record.is_alive]
+
+    # -- writing ---------------------------------------------------------------------------------------
+
+    def create(self, ref: RefName, snapshot: SnapshotId, *, actor: str, reason: str) -> RefRecord:
+        """Let a name that does not exist stand at `snapshot`. Raises `AlreadyExistsError`, `StorageError`."""
+        last = self.last(ref)
+        if last is not None and last.is_alive:
+            raise _taken(ref, last.snapshot.hex())
+        try:
+            return self._append(ref, last, RefAction.SET, snapshot, actor, reason)
+        except RefMovedError as error:
+            raise _taken(ref, str(error.fields.get("actual"))) from error
+
+    def move(self, ref: RefName, snapshot: SnapshotId, *, expected: SnapshotId, actor: str, reason: str) -> RefRecord:
+        """Move a ref that stands at `expected`.
+
+        Raises `RefNotFoundError`, `RefMovedError` (naming `expected` and `actual`), `StorageError`.
+        """
+        last = self.head(ref)
+        if last.snapshot != expected:
+            raise _moved(ref, expected, last)
+        return self._append(ref, last, RefAction.SET, snapshot, actor, reason)
+
+    def delete(self, ref: RefName, *, expected: SnapshotId | None = None, actor: str, reason: str) -> RefRecord:
+        """End a ref; its log stays. Raises `RefNotFoundError`, `RefMovedError`, `StorageError`."""
+        last = self.head(ref)
+        if expected is not None and last.snapshot != expected:
+            raise _moved(ref, expected, last)
+        return self._append(ref, last, RefAction.DELETE, last.snapshot, actor, reason)
+
+    def rename(self, old: RefName, new: RefName, *, actor: str, reason: str) -> RefRecord:
+        """Give a ref another name, in two records: `renamed-from` on the new name, then `renamed-to` on the old one.
+
+        A move of the old name in between is carried over. A crash in between leaves both names, at the same snapshot;
+        `moorage check` says so. Raises `RefNotFoundError`, `AlreadyExistsError`, `StorageError`.
+        """
+        last = self.head(old)
+        there = self.last(new)
+        if there is not None and there.is_alive:
+            raise _taken(new, there.snapshot.hex())
+        try:
+            made = self._append(new, there, RefAction.RENAMED_FROM, last.snapshot, actor, reason, other=old.name)
+        except RefMovedError as error:
+            raise _taken(new, str(error.fields.get("actual"))) from error
+        for _ in range(_RENAME_TRIES):
+            try:
+                self._append(old, last, RefAction.RENAMED_TO, last.snapshot, actor, reason, other=new.name)
+            except RefMovedError:
+                newer = self.last(old, after=last)
+                if newer is None or not newer.is_alive:
+                    return made
+                last = newer
+                made = self._append(new, made, RefAction.SET, last.snapshot, actor, f"moved as {old.name!r}")
+            else:
+                return made
+        raise RefMovedError(
+            f"{old} keeps moving; it now stands under both names",
+            hint=f"stop its writers, then delete {old.name!r}",
+            ref=old.name,
+        )
+
+    def _append(
+        self,
+        ref: RefName,
+        last: RefRecord | None,
+        action: RefAction,
+        snapshot: SnapshotId,
+        actor: str,
+        reason: str,
+        other: str = "",
+    ) -> RefRecord:
+        """Create the record after `last`. Raises `RefMovedError` when somebody else created it first."""
+        record = RefRecord(
+            ref=ref,
+            number=last.number + 1 if last else 1,
+            action=action,
+            snapshot=snapshot,
+            transaction=secrets.token_hex(16),
+            previous=last.transaction if last else "",
+            time_ns=max(self._clock_ns(), last.time_ns + 1 if last else 0),
+            actor=actor,
+            reason=reason,
+            other=other,
+        )
+        key = ref_key(ref, record.number)
+        try:
+            self._storage.create(key, encode_ref_record(record, repository_id=self._repository_id))
+        except AlreadyExistsError as error:
+            there = self.record(ref, record.number)
+            if there.transaction != record.transaction:
+                raise _moved(ref, last.snapshot if last else None, self.last(ref, after=there) or there) from error
+        return record
+
+    def verify_chain(self, ref: RefName) -> list[RefRecord]:
+        """The log, after checking that each record follows the one before. Raises `CorruptDataError`, and as `log`."""
+        records = self.log(ref)
+        for before, after in pairwise(records):
+            if after.previous != before.transaction or after.time_ns <= before.time_ns:
+                raise CorruptDataError(
+                    f"record {after.number} of {ref} does not follow record {before.number}",
+                    hint="the log was tampered with, or restored from two backups",
+                    ref=ref.name,
+                )
+        return records
+
+
+def _absent(ref: RefName, dead: RefRecord | None) -> RefNotFoundError:
+    if dead is not None and dead.action is RefAction.RENAMED_TO:
+        hint = f"it was renamed to {dead.other!r}"
+    elif dead is not None and ref.kind is RefKind.BRANCH:
+        hint = f"it was deleted; bring it back with: moorage branch create {ref.name} --from {dead.snapshot.short}"
+    else:
+        hint = f"`moorage {ref.kind.value}` lists what there is"
+    return RefNotFoundError(f"there is no {ref}", hint=hint, ref=ref.name, ref_kind=ref.kind.value)
+
+
+def _taken(ref: RefName, snapshot: str) -> AlreadyExistsError:
+    hint = f"move it with: moorage branch move {ref.name} REV" if ref.kind is RefKind.BRANCH else "a tag never moves"
+    return AlreadyExistsError(f"{ref} exists already, at {snapshot}", hint=hint, ref=ref.name)
+
+
+def _moved(ref: RefName, expected: SnapshotId | None, actual: RefRecord) -> RefMovedError:
+    stood = f"expected at {expected.hex()}" if expected else "expected to be new"
+    stands = f"stands at {actual.snapshot.hex()}" if actual.is_alive else "is gone"
+    return RefMovedError(
+        f"{ref} was {stood}, but it {stands}: {actual.actor} moved it ({actual.reason})",
+        hint="look at what came in between, then do it again on top of that",
+        ref=ref.name,
+        expected=expected.hex() if expected else None,
+        actual=actual.snapshot.hex() if actual.is_alive else None,
+    )
