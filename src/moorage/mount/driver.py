@@ -1,0 +1,41 @@
+"""What do the two ways of mounting have in common?
+
+A driver mounts a view, says when it answers, and serves until it is unmounted: `kernel.serve` by the kernel's own
+protocol, `libfuse.serve` through libfuse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from moorage.mount.view import View
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where, and as what, to mount."""
+
+    mountpoint: str
+    """A real path that `mountpoint.prepare` has seen."""
+    source: str
+    """What the table of mounts shows as the device: `repository#revision`."""
+    allow_other: bool = False
+    """Let other users in; the kernel then checks modes for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A mount that answers."""
+
+    device: str
+    """major:minor of the mounted file system; empty where the system does not tell."""
+    details: str
+    """For the log: what was agreed with the kernel."""
+
+
+Ready: TypeAlias = Callable[[Serving], None]
+Driver: TypeAlias = Callable[[View, Place, Ready], None]
+"""Blocks until the mount is gone; calls `Ready` once, when it answers. Raises `MountError`. SIGTERM, SIGINT and SIGHUP
+unmount, when it runs in the main thread."""

@@ -1,0 +1,106 @@
+"""What does each number that the kernel remembers stand for?
+
+A *nodeid* is a slot of this table, not an inode number: slots count up from 2, are never used again, and never change
+what they mean, so a hash collision can never serve wrong bytes, and pages that the kernel keeps under a nodeid are
+right for good. The same file in two directories, or in two snapshots, is one slot and so one page cache. A directory's
+slot also depends on its parent's slot and its name, because the kernel lets a directory have only one path.
+
+The kernel counts: each name that a reply hands out is one lookup, and FORGET gives lookups back. A slot without any is
+dropped, so the table is as large as what the kernel remembers. If an answer is lost the count is too high, never too
+low: a slot that stays too long is memory, one that goes too soon is an error for a reader.
+
+Derived and in memory only. Threads: any; one lock, held for a few dictionary operations.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+
+from moorage.mount.view import Node
+
+ROOT = 1
+"""The nodeid of the root."""
+
+
+class Slot:
+    """What one nodeid stands for."""
+
+    __slots__ = ("key", "lookups", "name", "node", "nodeid", "parent")
+
+    def __init__(self, nodeid: int, key: tuple[object, ...], parent: int, name: str, node: Node) -> None:
+        """A slot nobody has looked up yet."""
+        self.nodeid = nodeid
+        self.key = key
+        self.parent = parent
+        """Nodeid of the directory in which it was last looked up."""
+        self.name = name
+        """By which it was last looked up."""
+        self.node = node
+        """As it was last looked up: same content, but perhaps in a newer snapshot, or by a newer recipe."""
+        self.lookups = 0
+
+
+class InodeTable:
+    """All nodeids that the kernel may ask about."""
+
+    def __init__(self) -> None:
+        """Only the root, which is not in the table: it is looked up anew each time."""
+        self._slots: dict[int, Slot] = {}
+        self._by_key: dict[tuple[object, ...], Slot] = {}
+        self._lock = threading.Lock()
+        self._next = ROOT + 1
+
+    def __len__(self) -> int:
+        """How many slots."""
+        return len(self._slots)
+
+    def remember(self, parent: int, name: str, node: Node) -> int:
+        """The nodeid of `node`, found as `name` in `parent`; counts one lookup."""
+        key: tuple[object, ...] = (parent, name, node.digest) if node.is_directory else node.identity
+        with self._lock:
+            slot = self._by_key.get(key)
+            if slot is None:
+                slot = Slot(self._next, key, parent, name, node)
+                self._next += 1
+                self._by_key[key] = self._slots[slot.nodeid] = slot
+            else:
+                slot.parent, slot.name, slot.node = parent, name, node
+            slot.lookups += 1
+            return slot.nodeid
+
+    def get(self, nodeid: int) -> Slot | None:
+        """The slot of `nodeid`, or None when the kernel has given it back (or for the root)."""
+        return self._slots.get(nodeid)
+
+    def forget(self, forgotten: Iterable[tuple[int, int]]) -> None:
+        """Give back (nodeid, lookups)."""
+        with self._lock:
+            for nodeid, lookups in forgotten:
+                slot = self._slots.get(nodeid)
+                if slot is None:
+                    continue
+                slot.lookups -= lookups
+                if slot.lookups <= 0:
+                    del self._slots[nodeid]
+                    del self._by_key[slot.key]
+
+    def top(self, nodeid: int) -> Slot | None:
+        """The first-level slot above `nodeid` (or itself), whose standing is the newest known for all below it; None
+        when the way up is forgotten in part."""
+        slot = self._slots.get(nodeid)
+        while slot is not None and slot.parent != ROOT:
+            slot = self._slots.get(slot.parent)
+        return slot
+
+    def path(self, nodeid: int) -> str:
+        """A path of `nodeid` from the root, for people: the last one by which it was looked up."""
+        names: list[str] = []
+        while nodeid != ROOT:
+            slot = self._slots.get(nodeid)
+            if slot is None:
+                names.append("...")
+                break
+            names.append(slot.name)
+            nodeid = slot.parent
+        return "/" + "/".join(reversed(names))

@@ -1,0 +1,142 @@
+"""How does a mount by the kernel's protocol begin, and how does it end?
+
+It ends when it is unmounted, by whomever: then the kernel closes the connection and the serving threads return.
+SIGTERM, SIGINT and SIGHUP unmount. A mount in use is taken out of sight at once, those who use it are served for a few
+seconds more, and then the process goes, whatever they do; a second signal does not wait.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Self
+
+from moorage.errors import LockedError, MoorageError, MountNotFoundError
+from moorage.mount import mountinfo
+from moorage.mount.driver import Place, Ready, Serving
+from moorage.mount.inodes import InodeTable
+from moorage.mount.kernel import connect
+from moorage.mount.kernel.operations import Operations
+from moorage.mount.kernel.session import THREADS, Negotiated, Session, handshake
+from moorage.mount.view import View
+
+_log = logging.getLogger(__name__)
+
+GRACE_S = 5.0
+"""How long those who still have files open are served after a signal."""
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_ENDED = 0
+"""What `Wakeups.wait` gives when it is no signal."""
+
+
+class Wakeups:
+    """What the waiting thread is woken by: signals, and the end of the session.
+
+    A pipe, because a signal handler must not touch a lock that the code it interrupts may hold.
+    """
+
+    def __enter__(self) -> Self:
+        """Take over the signals; only the main thread can."""
+        self._read, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._takes_signals = threading.current_thread() is threading.main_thread()
+        if self._takes_signals:
+            self._before = {number: signal.signal(number, _nothing) for number in _SIGNALS}
+            self._before_fd = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give the signals back."""
+        if self._takes_signals:
+            signal.set_wakeup_fd(self._before_fd)
+            for number, handler in self._before.items():
+                signal.signal(number, handler)
+        os.close(self._read)
+        os.close(self._write)
+
+    def ended(self) -> None:
+        """Wake the waiting thread, from any other."""
+        with contextlib.suppress(OSError):  # it no longer waits
+            os.write(self._write, bytes([_ENDED]))
+
+    def wait(self, timeout_s: float | None) -> int | None:
+        """A signal's number, `_ENDED`, or None when the time is over."""
+        ready, _, _ = select.select([self._read], [], [], timeout_s)
+        return os.read(self._read, 1)[0] if ready else None
+
+
+def _nothing(_number: int, _frame: FrameType | None) -> None:
+    """A handler there must be, or the signal would not be noticed; the pipe does the rest."""
+
+
+def serve(view: View, place: Place, ready: Ready) -> None:
+    """The kernel driver (see `driver.Driver`)."""
+    with Wakeups() as wakeups:
+        fd = connect.connect(place.mountpoint, place.source, allow_other=place.allow_other)
+        try:
+            agreed = handshake(fd)
+        except BaseException:
+            os.close(fd)
+            _detach(place.mountpoint)
+            raise
+        session = Session(fd, Operations(view, InodeTable(), (os.getuid(), os.getgid())))
+        session.start(wakeups.ended)
+        has_ended = False
+        try:
+            entry = mountinfo.top_at(place.mountpoint)
+            device = "" if entry is None else entry.device
+            ready(Serving(device, _details(agreed, connect.raise_read_ahead(device))))
+            has_ended = _wait(wakeups, place.mountpoint, device)
+        finally:
+            if not has_ended:
+                _detach(place.mountpoint)
+
+
+def _details(agreed: Negotiated, read_ahead_kib: int | None) -> str:
+    ahead = "unknown" if read_ahead_kib is None else f"{read_ahead_kib} KiB"
+    return f"FUSE 7.{agreed.minor} on a kernel of 7.{agreed.kernel_minor}, {THREADS} threads, read-ahead {ahead}"
+
+
+def _wait(wakeups: Wakeups, mountpoint: str, device: str) -> bool:
+    """Wait for the end; True when it was unmounted, False when a signal wants us gone before that."""
+    is_stopping = False
+    while True:
+        woken_by = wakeups.wait(GRACE_S if is_stopping else None)
+        if woken_by == _ENDED:
+            return True
+        if woken_by is None or is_stopping:
+            _log.warning("%s is still in use; leaving all the same", mountpoint)
+            return False
+        is_stopping = True
+        _log.info("%s: unmounting %s", signal.Signals(woken_by).name, mountpoint)
+        _unmount(mountpoint, device)
+
+
+def _unmount(mountpoint: str, device: str) -> None:
+    entry = mountinfo.top_at(mountpoint)
+    if entry is not None and entry.device != device:
+        _log.error("something else (%s) was mounted over %s; it stays", entry.source, mountpoint)
+        return
+    try:
+        connect.detach(mountpoint)
+    except LockedError:
+        _log.info("%s is in use: taken out of sight, serving what is open for %g s more", mountpoint, GRACE_S)
+        _detach(mountpoint)
+    except MountNotFoundError:
+        pass  # somebody else was quicker
+    except MoorageError as error:
+        _log.error("%s", error)
+
+
+def _detach(mountpoint: str) -> None:
+    """Unmount without a word: nothing more can be done about it."""
+    entry = mountinfo.top_at(mountpoint)
+    if entry is not None and entry.is_ours:
+        with contextlib.suppress(MoorageError):
+            connect.detach(mountpoint, lazy=True)

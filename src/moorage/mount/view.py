@@ -1,0 +1,236 @@
+"""What does a snapshot look like as a file system?
+
+The view knows directories, names, attributes and bytes, and nothing of any protocol: `kernel.operations` and `libfuse`
+are two thin adapters over it, and a test can ask it directly.
+
+Inodes are content: `st_ino` of a file is a function of its digest, its executable bit and when it was first stored, so
+the same file has one inode in every directory and every snapshot; of a directory, of its parent, its name and its
+digest. No inode ever changes what it means, hence everything below the root may be cached for good. `st_ino` is for
+programs that compare; nothing is ever looked up by it, so a collision of 64 bits can serve no wrong byte. What tells
+nodes apart is `Node.identity`.
+
+Threads: nodes are values; every method may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import NamedTuple, Protocol
+
+from blake3 import blake3
+
+from moorage.model.digest import ContentDigest, TreeId
+from moorage.model.tree import Entry, EntryKind
+from moorage.mount.following import Root, Standing
+
+ROOT_INODE = 1
+_FILE_MODE = stat.S_IFREG | 0o444
+_PROGRAM_MODE = stat.S_IFREG | 0o555
+_DIRECTORY_MODE = stat.S_IFDIR | 0o555
+_SYMLINK_MODE = stat.S_IFLNK | 0o777
+
+XATTR_BLAKE3 = "user.moorage.blake3"
+XATTR_SNAPSHOT = "user.moorage.snapshot"
+XATTR_BRANCH = "user.moorage.branch"
+
+
+class Trees(Protocol):
+    """What the view needs of `TreeReader`."""
+
+    def lookup(self, tree: TreeId, name: str, /) -> Entry | None:
+        """The entry called `name`."""
+        ...
+
+    def entries(self, tree: TreeId, /) -> Iterator[Entry]:
+        """All entries, in canonical order."""
+        ...
+
+
+class Reader(Protocol):
+    """What the view needs of `FileReader`."""
+
+    def read_at(self, offset: int, size: int, /) -> bytes:
+        """Verified bytes, fewer than `size` only at the end of the file."""
+        ...
+
+
+class Node(NamedTuple):
+    """A file, a directory or a symlink, as one moment of the mount sees it."""
+
+    kind: EntryKind
+    inode: int
+    mode: int
+    size_bytes: int
+    """What `st_size` says: 0 for directories, so that summing sizes counts every byte once."""
+    time_ns: int
+    """When the content was first stored; of the root, when its snapshot was made."""
+    digest: ContentDigest
+    entry: Entry | None
+    """None only for the root."""
+    tree: TreeId | None
+    """Of directories."""
+    standing: Standing
+    """Where the root stood when this node was looked up."""
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What makes a file or symlink this one; a directory is also where it is, which its inode tells."""
+        return (self.kind, self.digest, self.mode, self.time_ns, self.size_bytes)
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether it has names in it."""
+        return self.kind is EntryKind.DIRECTORY
+
+    @property
+    def links(self) -> int:
+        """What `st_nlink` says: 1, and 2 for directories."""
+        return 2 if self.kind is EntryKind.DIRECTORY else 1
+
+
+class Usage(NamedTuple):
+    """What `statfs` says: a medium that is exactly full."""
+
+    size_bytes: int
+    standing: Standing
+
+
+class Listing:
+    """The entries of one directory as it was when it was opened; read as far as somebody asked.
+
+    A directory of a million entries costs nothing to open, and what was read stays, so that a reader may go back.
+    """
+
+    def __init__(self, entries: Iterator[Entry]) -> None:
+        """List `entries`, which are drawn as they are needed."""
+        self._source = entries
+        self._drawn: list[Entry] = []
+        self._drawing = threading.Lock()
+        self._error: Exception | None = None
+
+    def window(self, start: int, count: int) -> list[Entry]:
+        """At most `count` entries from position `start`; fewer only at the end. Raises what reading the tree
+        raises, each time: a directory is never silently cut short."""
+        drawn = self._drawn
+        if len(drawn) < start + count:
+            with self._drawing:
+                self._draw(start + count - len(drawn))
+        return drawn[start : start + count]
+
+    def _draw(self, count: int) -> None:
+        if self._error is not None:
+            raise self._error
+        try:
+            self._drawn.extend(islice(self._source, max(count, 0)))
+        except Exception as error:
+            self._error = error
+            raise
+
+
+class View:
+    """A read-only file system over the trees of a repository."""
+
+    def __init__(self, trees: Trees, open_file: Callable[[Entry], Reader], root: Root) -> None:
+        """Show what `root` stands on."""
+        self._trees = trees
+        self._open_file = open_file
+        self._root = root
+        self.is_fixed = root.is_fixed
+        """Whether the root, too, may be cached for good."""
+
+    def root(self) -> Node:
+        """The root as it stands now; asks the refs when the mount follows a branch."""
+        return self.root_of(self._root.now())
+
+    @staticmethod
+    def root_of(standing: Standing) -> Node:
+        """The root as it stands, or stood, there."""
+        return Node(
+            EntryKind.DIRECTORY,
+            ROOT_INODE,
+            _DIRECTORY_MODE,
+            0,
+            standing.time_ns,
+            standing.digest,
+            None,
+            standing.tree,
+            standing,
+        )
+
+    def lookup(self, directory: Node, name: str) -> Node | None:
+        """The node called `name` in `directory`, or None."""
+        entry = self._trees.lookup(_tree_of(directory), name)
+        return None if entry is None else self.child(directory, entry)
+
+    def listing(self, directory: Node) -> Listing:
+        """What is in `directory`, pinned."""
+        return Listing(self._trees.entries(_tree_of(directory)))
+
+    @staticmethod
+    def child(directory: Node, entry: Entry) -> Node:
+        """The node of an entry of `directory`."""
+        kind = entry.kind
+        if kind is EntryKind.FILE:
+            mode = _PROGRAM_MODE if entry.executable else _FILE_MODE
+            inode = _inode_of_content(entry.digest, mode, entry.first_stored_ns)
+            size, tree = entry.size_bytes, None
+        elif kind is EntryKind.DIRECTORY:
+            mode = _DIRECTORY_MODE
+            inode = _inode_of_directory(directory.inode, entry.name, entry.digest)
+            size, tree = 0, TreeId(entry.object) if entry.object is not None else None
+        else:
+            mode = _SYMLINK_MODE
+            inode = _inode_of_content(entry.digest, mode, entry.first_stored_ns)
+            size, tree = entry.size_bytes, None
+        return Node(kind, inode, mode, size, entry.first_stored_ns, entry.digest, entry, tree, directory.standing)
+
+    def open(self, node: Node) -> Reader:
+        """A reader of a file's bytes. It holds nothing that would have to be given back."""
+        if node.entry is None or node.kind is not EntryKind.FILE:
+            raise IsADirectoryError(errno.EISDIR, "only files are opened")
+        return self._open_file(node.entry)
+
+    @staticmethod
+    def xattrs(node: Node, standing: Standing) -> dict[str, bytes]:
+        """The extended attributes of `node` as of `standing`. Linux shows none of a symlink."""
+        found = {
+            XATTR_BLAKE3: node.digest.hex().encode(),
+            XATTR_SNAPSHOT: standing.snapshot.hex().encode(),
+        }
+        if standing.branch:
+            found[XATTR_BRANCH] = standing.branch.encode("utf-8")
+        return found
+
+    def usage(self) -> Usage:
+        """How large what is shown is."""
+        standing = self._root.now()
+        return Usage(standing.size_bytes, standing)
+
+
+def target_of(node: Node) -> bytes:
+    """Where a symlink points."""
+    return b"" if node.entry is None else node.entry.target.encode("utf-8")
+
+
+def _tree_of(directory: Node) -> TreeId:
+    if directory.tree is None:
+        raise NotADirectoryError(errno.ENOTDIR, "only directories have names in them")
+    return directory.tree
+
+
+def _inode_of_content(digest: ContentDigest, mode: int, first_stored_ns: int) -> int:
+    return _inode(digest + mode.to_bytes(4, "little") + first_stored_ns.to_bytes(12, "little"))
+
+
+def _inode_of_directory(parent: int, name: str, digest: ContentDigest) -> int:
+    return _inode(digest + parent.to_bytes(8, "little") + name.encode("utf-8"))
+
+
+def _inode(content: bytes) -> int:
+    """64 bits of BLAKE3, never 0 (no inode) or 1 (the root)."""
+    inode = int.from_bytes(blake3(content).digest(length=8), "little")
+    return inode if inode > ROOT_INODE else inode + 2
