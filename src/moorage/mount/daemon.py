@@ -1,0 +1,162 @@
+"""How does a mount go on being served after the command that made it returned?
+
+A new interpreter, not a fork of the one that asks: threads, locks and an open index do not survive a fork. `start`
+runs `python -m moorage.mount.daemon`, which forks once before it does anything else, so that the server belongs to init
+and has no terminal. It reports over a pipe, in one line of JSON, that the mount answers, or which error kept it from
+it; the one who asked raises that error as if it had happened there.
+
+The server's standard output and error are its log, so what the interpreter itself has to say is not lost.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import logging.handlers
+import os
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from moorage.errors import MoorageError, MountError
+from moorage.mount import registry
+from moorage.mount.registry import MountRecord
+from moorage.mount.server import MountRequest, run
+
+START_TIMEOUT_S = 60.0
+"""Opening a repository may mean building its index."""
+LOG_BYTES = 4 * 1024 * 1024
+LOG_GENERATIONS = 2
+LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
+
+
+def start(request: MountRequest) -> MountRecord:
+    """Serve in the background; returns when the mount answers. Raises what kept it from it, or `MountError`."""
+    open_log(request.log)
+    reading, writing = os.pipe()
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "moorage.mount.daemon", str(writing), json.dumps(asdict(request))],
+            pass_fds=[writing],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            start_new_session=True,
+        )
+    finally:
+        os.close(writing)
+    with open(reading, "rb", buffering=0) as pipe:
+        process.wait()  # the first half ends as soon as it has forked
+        return _reported(_line_of(pipe.fileno(), request), request)
+
+
+def open_log(path: str) -> None:
+    """Make the log and its directory, so that a place that cannot be written is an error here."""
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with open(path, "ab"):
+            pass
+    except OSError as error:
+        raise MountError(f"cannot log to {path}: {error.strerror}", hint="name another file with --log") from error
+
+
+def _line_of(fd: int, request: MountRequest) -> bytes:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    line = b""
+    while not line.endswith(b"\n"):
+        left_s = deadline - time.monotonic()
+        if left_s <= 0 or not select.select([fd], [], [], left_s)[0]:
+            raise MountError(
+                f"the server did not answer within {START_TIMEOUT_S:g} s", hint=f"its log says more: {request.log}"
+            )
+        piece = os.read(fd, 65536)
+        if not piece:
+            break
+        line += piece
+    return line
+
+
+def _reported(line: bytes, request: MountRequest) -> MountRecord:
+    if not line:
+        raise MountError("the server died while it started", hint=f"its log says more: {request.log}")
+    report = json.loads(line)
+    if "mounted" in report:
+        return registry.from_fields(report["mounted"])
+    error = report["error"]
+    raise _class_of(error["kind"])(error["message"], hint=error["hint"], **error["fields"])
+
+
+def _class_of(kind: str) -> type[MoorageError]:
+    """The error class of a kind: each class has its own."""
+    return next((cls for cls in _all_classes(MoorageError) if cls.kind == kind), MountError)
+
+
+def _all_classes(cls: type[MoorageError]) -> Iterator[type[MoorageError]]:
+    yield cls
+    for below in cls.__subclasses__():
+        yield from _all_classes(below)
+
+
+# -- in the new process ----------------------------------------------------------------------------
+
+
+def main(arguments: list[str]) -> None:
+    """Fork, serve, report to the pipe whose descriptor is the first argument."""
+    pipe = int(arguments[0])
+    request = MountRequest(**json.loads(arguments[1]))
+    if os.fork():
+        os._exit(0)  # the caller waits for this half; nothing is buffered yet
+    os.set_inheritable(pipe, False)
+    _log_to(request.log)
+    reported = False
+
+    def ready(record: MountRecord) -> None:
+        nonlocal reported
+        _report(pipe, {"mounted": registry.to_fields(record)})
+        reported = True
+
+    try:
+        run(request, ready)
+    except Exception as error:
+        logging.getLogger(__name__).exception("the mount failed")
+        if not reported:
+            _report(pipe, {"error": _told(error)})
+        sys.exit(1)
+
+
+def _report(pipe: int, report: dict[str, object]) -> None:
+    data = json.dumps(report, default=str).encode() + b"\n"
+    try:
+        while data:
+            data = data[os.write(pipe, data) :]
+        os.close(pipe)
+    except BrokenPipeError:
+        pass  # nobody waits any more; the mount is there all the same
+
+
+def _told(error: Exception) -> dict[str, object]:
+    if isinstance(error, MoorageError):
+        return {"kind": error.kind, "message": error.message, "hint": error.hint, "fields": error.fields}
+    return {"kind": MountError.kind, "message": f"the server failed: {error!r}", "hint": None, "fields": {}}
+
+
+def _log_to(path: str) -> None:
+    """Send what is logged, and whatever the interpreter says, to `path`."""
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    os.dup2(fd, 1)
+    os.dup2(fd, 2)
+    os.close(fd)
+    handler = logging.handlers.RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=LOG_GENERATIONS)
+    handler.setFormatter(logging.Formatter(LOG_FORMAT))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,235 @@
+"""How is a view mounted through libfuse, where `/dev/fuse` cannot be spoken to directly?
+
+The portable second driver, by mfusepy, the maintained successor of fusepy. It serves the same view, and differs in what
+libfuse's path interface cannot say:
+
+* libfuse gives one nodeid to one *path*, whatever its content, and the kernel keeps pages by nodeid. If a path changed
+  its content while somebody had it open, old and new pages would mix. So a mount that follows a branch moves only while
+  no file of it is open, and the whole mount at once.
+* Pages are kept across opens only where the mount is fixed (a tag, a snapshot, `--pin`), and names are looked up each
+  time where it is not.
+* Reads are of 128 KiB; there is no passthrough to come.
+
+Threads: libfuse calls from several; handles are numbers that are never used again.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import threading
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import ParamSpec, TypeVar
+
+from moorage.errors import MountError, PathNotFoundError
+from moorage.mount import mountinfo
+from moorage.mount.driver import Place, Ready, Serving
+from moorage.mount.failures import Failures
+from moorage.mount.kernel.wire import BLOCK_BYTES, FOREVER_S, NAME_MAX_BYTES
+from moorage.mount.view import Listing, Node, Reader, View, target_of
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+_DOTS = 2
+"""Positions 0 and 1 of a listing are `.` and `..`."""
+_WINDOW = 1024
+"""Entries fetched at once for a listing."""
+
+
+def serve(view: View, place: Place, ready: Ready) -> None:
+    """The libfuse driver (see `driver.Driver`); signals are handled by libfuse."""
+    mfusepy = _load()
+    valid_s = FOREVER_S if view.is_fixed else 0
+    options: dict[str, object] = {
+        "ro": True,
+        "nosuid": True,
+        "nodev": True,
+        "default_permissions": True,
+        "allow_other": place.allow_other,
+        "kernel_cache": view.is_fixed,
+        "entry_timeout": valid_s,
+        "negative_timeout": valid_s,
+        "attr_timeout": valid_s,
+        "use_ino": True,
+        "subtype": mountinfo.FSTYPE.partition(".")[2],
+        "fsname": place.source.replace("\\", "\\\\").replace(",", "\\,"),
+    }
+    adapter = LibfuseAdapter(view, lambda: ready(_serving(mfusepy, place)))
+    try:
+        mfusepy.FUSE(adapter, place.mountpoint, foreground=True, **options)
+    except RuntimeError as error:
+        raise MountError(f"libfuse would not mount on {place.mountpoint} (error {error})") from error
+
+
+def _load() -> ModuleType:
+    # mfusepy takes libfuse 2 where both are installed, and decides when it is imported.
+    os.environ.setdefault("FUSE_LIBRARY_NAME", "fuse3")
+    try:
+        import mfusepy
+    except (ImportError, OSError, AttributeError) as error:
+        raise MountError(
+            f"libfuse cannot be used: {error}", hint="install libfuse 3 (Debian: libfuse3-3), or use the kernel driver"
+        ) from error
+    assert isinstance(mfusepy, ModuleType)
+    return mfusepy
+
+
+def _serving(mfusepy: ModuleType, place: Place) -> Serving:
+    entry = mountinfo.top_at(place.mountpoint)
+    version = f"libfuse {mfusepy.fuse_version_major}.{mfusepy.fuse_version_minor}"
+    return Serving("" if entry is None else entry.device, version)
+
+
+class LibfuseAdapter:
+    """What mfusepy calls. It looks methods up by name, so it needs no base class and runs without libfuse in tests."""
+
+    use_ns = True
+
+    def __init__(self, view: View, on_init: Callable[[], None]) -> None:
+        """Serve `view`; `on_init` is called when libfuse begins."""
+        self._view = view
+        self._on_init = on_init
+        self._owner = {"st_uid": os.getuid(), "st_gid": os.getgid()}
+        self._failures = Failures()
+        self._handles = itertools.count(1)
+        self._lock = threading.Lock()
+        self._root = view.root()
+        self._files: dict[int, tuple[Node, Reader]] = {}
+        self._directories: dict[int, tuple[Node, Listing]] = {}
+
+    # -- names ------------------------------------------------------------------------------------
+
+    def _where(self) -> Node:
+        """The root: as it stands now, or, while a file is open, as it stood when that was opened."""
+        with self._lock:
+            if not self._files:
+                self._root = self._view.root()
+            return self._root
+
+    def _find(self, path: str, root: Node | None = None) -> Node:
+        node = self._where() if root is None else root
+        for name in path.strip("/").split("/") if path != "/" else ():
+            found = self._view.lookup(node, name) if node.is_directory else None
+            if found is None:
+                raise PathNotFoundError(f"no such path: {path}", path=path)
+            node = found
+        return node
+
+    def _answer(self, what: str, path: str, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Do `work`; whatever goes wrong becomes an `OSError`, the only thing that libfuse's errno can be made of."""
+        try:
+            return work(*args, **kwargs)
+        except Exception as error:
+            number = self._failures.errno_of(what, path, error)
+            raise OSError(number, os.strerror(number)) from error
+
+    def init(self, path: str) -> None:
+        """Libfuse has mounted, and answers from now on."""
+        self._on_init()
+
+    def getattr(self, path: str, fh: int | None = None) -> dict[str, int]:
+        """The attributes of a path, or of an open file."""
+        opened = self._files.get(fh) if fh else None
+        return self._attributes(opened[0] if opened else self._answer("GETATTR", path, self._find, path))
+
+    def _attributes(self, node: Node) -> dict[str, int]:
+        return {
+            "st_ino": node.inode,
+            "st_mode": node.mode,
+            "st_nlink": node.links,
+            "st_size": node.size_bytes,
+            "st_blocks": (node.size_bytes + 511) // 512,
+            "st_blksize": BLOCK_BYTES,
+            "st_atime": node.time_ns,
+            "st_mtime": node.time_ns,
+            "st_ctime": node.time_ns,
+            **self._owner,
+        }
+
+    def readlink(self, path: str) -> str:
+        """Where a symlink points."""
+        return target_of(self._answer("READLINK", path, self._find, path)).decode("utf-8")
+
+    def statfs(self, path: str) -> dict[str, int]:
+        """A medium that is exactly full."""
+        blocks = -(-self._where().standing.size_bytes // BLOCK_BYTES)
+        return {"f_bsize": BLOCK_BYTES, "f_frsize": BLOCK_BYTES, "f_blocks": blocks, "f_namemax": NAME_MAX_BYTES}
+
+    # -- files ------------------------------------------------------------------------------------
+
+    def open(self, path: str, flags: int) -> int:
+        """Open a file for reading; holds the mount where it stands until it is released."""
+        if flags & (os.O_ACCMODE | os.O_TRUNC | os.O_CREAT | os.O_APPEND):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return self._answer("OPEN", path, self._open, path)
+
+    def _open(self, path: str) -> int:
+        while True:
+            root = self._where()
+            node = self._find(path, root)
+            reader = self._view.open(node)
+            with self._lock:
+                if self._root is not root and self._root.standing != root.standing:
+                    continue  # the mount moved in between: what was found is of the snapshot before
+                handle = next(self._handles)
+                self._files[handle] = (node, reader)
+                return handle
+
+    def read(self, path: str, size: int, offset: int, fh: int) -> bytes:
+        """Verified bytes of an open file."""
+        return self._answer("READ", path, self._files[fh][1].read_at, offset, size)
+
+    def release(self, path: str, fh: int) -> int:
+        """Close; the last one lets the mount move on."""
+        with self._lock:
+            self._files.pop(fh, None)
+        return 0
+
+    # -- directories ------------------------------------------------------------------------------
+
+    def opendir(self, path: str) -> int:
+        """Pin a listing."""
+        return self._answer("OPENDIR", path, self._opendir, path)
+
+    def _opendir(self, path: str) -> int:
+        node = self._find(path)
+        handle = next(self._handles)
+        self._directories[handle] = (node, self._view.listing(node))
+        return handle
+
+    def readdir_with_offset(self, path: str, offset: int, fh: int) -> Iterator[tuple[str, dict[str, int], int]]:
+        """(name, attributes, where the next entry starts), from `offset`."""
+        node, listing = self._directories[fh]
+        for position, name in enumerate((".", "..")[offset:], offset):
+            yield name, {"st_ino": node.inode, "st_mode": node.mode}, position + 1
+        position = max(offset, _DOTS)
+        while entries := self._answer("READDIR", path, listing.window, position - _DOTS, _WINDOW):
+            for entry in entries:
+                child = self._view.child(node, entry)
+                position += 1
+                yield entry.name, {"st_ino": child.inode, "st_mode": child.mode}, position
+
+    def releasedir(self, path: str, fh: int) -> int:
+        """Let the listing go."""
+        self._directories.pop(fh, None)
+        return 0
+
+    # -- extended attributes ----------------------------------------------------------------------
+
+    def _xattrs(self, path: str) -> dict[str, bytes]:
+        node = self._answer("GETXATTR", path, self._find, path)
+        return self._view.xattrs(node, node.standing)
+
+    def getxattr(self, path: str, name: str, position: int = 0) -> bytes:
+        """One extended attribute."""
+        value = self._xattrs(path).get(name)
+        if value is None:
+            raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
+        return value
+
+    def listxattr(self, path: str) -> list[str]:
+        """The names of all of them."""
+        return list(self._xattrs(path))

@@ -1,0 +1,165 @@
+"""Which mounts does this user have, and which of them still live?
+
+One small JSON file a mount, written when it answers and removed when it ends. The file is a claim, not the truth: what
+the kernel has mounted and whether the process is still the same one (its id *and* when it started, in this boot) decide
+what `mounts` says. A claim about something that is neither mounted nor running is removed by the one who reads it.
+
+    fields   mountpoint, repository, revision, pid, process_start, boot, started_ns, driver, pinned, log, device
+
+Written by rename, so a reader never sees half a file. Threads and processes: any; each mountpoint has its own file.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import os
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from moorage.mount import mountinfo, mountpoint, places
+from moorage.mount.mountinfo import MountEntry
+
+
+class MountState(enum.StrEnum):
+    """What became of a mount."""
+
+    SERVING = "serving"
+    STALE = "stale"
+    """Mounted, but nobody serves it: every access is ENOTCONN until it is unmounted (the next mount does that)."""
+    DETACHED = "detached"
+    """Unmounted lazily, and serving those who still have files open."""
+
+
+@dataclass(frozen=True, slots=True)
+class MountRecord:
+    """One mount."""
+
+    mountpoint: str
+    """A real path."""
+    repository: str
+    revision: str
+    pid: int
+    """Of the server; 0 when it is not known (a mount of another user)."""
+    started_ns: int
+    """Unix time."""
+    driver: str
+    log: str
+    """Empty when it logs to its terminal."""
+    pinned: bool = False
+    device: str = ""
+    """major:minor of the mounted file system."""
+    process_start: int = 0
+    """Clock ticks from the start of the machine to the start of the process."""
+    boot: str = ""
+    state: MountState = MountState.SERVING
+
+
+def of_this_process(record: MountRecord) -> MountRecord:
+    """`record`, saying that this process serves it."""
+    pid = os.getpid()
+    return replace(record, pid=pid, process_start=_start_of(pid), boot=_boot())
+
+
+def write(record: MountRecord) -> None:
+    """Claim a mount, replacing an earlier claim on the same place. Raises `OSError`."""
+    path = _file_of(record.mountpoint)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = path.with_suffix(f".{record.pid}.tmp")
+    temporary.write_text(json.dumps(to_fields(record), indent=1) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def to_fields(record: MountRecord) -> dict[str, str | int | bool]:
+    """A record as JSON has it, without its state, which is found out and never written down."""
+    fields = asdict(record)
+    del fields["state"]
+    return fields
+
+
+def from_fields(fields: dict[str, Any]) -> MountRecord:
+    """The inverse of `to_fields`. Raises `TypeError` for fields that are unknown or missing."""
+    return MountRecord(**fields)
+
+
+def remove(path: str, pid: int) -> None:
+    """Drop the claim of process `pid` on `path`; a later one of another process stays."""
+    file = _file_of(path)
+    record = _read(file)
+    if record is not None and record.pid == pid:
+        file.unlink(missing_ok=True)
+
+
+def mounts() -> list[MountRecord]:
+    """All mounts of moorage that this user can know of, by mountpoint: his own, and what else the kernel shows."""
+    entries = [entry for entry in mountinfo.mounted() if entry.is_ours]
+    found: list[MountRecord] = []
+    claimed: set[str] = set()
+    directory = places.records_directory()
+    for path in sorted(directory.glob("*.json")) if directory.is_dir() else ():
+        record = _read(path)
+        if record is None:
+            continue
+        state = _state_of(record, entries)
+        if state is None:
+            path.unlink(missing_ok=True)
+            continue
+        found.append(replace(record, state=state))
+        claimed.add(record.device)
+    found.extend(_unclaimed(entry) for entry in entries if entry.device not in claimed)
+    return sorted(found, key=lambda record: record.mountpoint)
+
+
+def find(device: str) -> MountRecord | None:
+    """The record of the mounted file system `device`."""
+    return next((record for record in mounts() if record.device == device), None)
+
+
+def is_alive(record: MountRecord) -> bool:
+    """Whether the server's process still runs: the same process, not another with its number."""
+    return record.pid != 0 and record.boot == _boot() and _start_of(record.pid) == record.process_start
+
+
+def _state_of(record: MountRecord, entries: list[MountEntry]) -> MountState | None:
+    is_mounted = any(entry.device == record.device and entry.mountpoint == record.mountpoint for entry in entries)
+    if is_alive(record):
+        return MountState.SERVING if is_mounted else MountState.DETACHED
+    return MountState.STALE if is_mounted and record.boot == _boot() else None
+
+
+def _unclaimed(entry: MountEntry) -> MountRecord:
+    """What the kernel alone tells of a mount that nobody claims: another user's, or one of another home directory."""
+    repository, _, revision = entry.source.rpartition("#")
+    state = MountState.STALE if mountpoint.is_dead(entry.mountpoint) else MountState.SERVING
+    return MountRecord(entry.mountpoint, repository, revision, 0, 0, "", "", device=entry.device, state=state)
+
+
+def _file_of(path: str) -> Path:
+    return places.records_directory() / f"{places.slug(path)}.json"
+
+
+def _read(path: Path) -> MountRecord | None:
+    """The claim in a file; None for what is not one, for example of another version."""
+    try:
+        return from_fields(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _boot() -> str:
+    """What tells this boot of the machine from others; empty where there is no `/proc`."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def _start_of(pid: int) -> int:
+    """When a process started, in clock ticks since boot; 0 if none of that number runs."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()  # the name may hold anything, also blanks and brackets
+    except OSError:
+        return 0
+    return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
