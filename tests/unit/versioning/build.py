@@ -90,12 +90,12 @@ def leaf_entry(writer: ObjectWriter, name: str, leaf: Leaf, chunk_bytes: int = C
     for start in range(0, len(data), chunk_bytes):
         piece = data[start : start + chunk_bytes]
         recipe.add(writer.put_chunk(piece), len(piece))
-    object = recipe.finish()
+    made = recipe.finish()
     return Entry(
         name,
         EntryKind.FILE,
         ContentDigest.of(data),
-        None if isinstance(object, ChunkId) else object,
+        None if isinstance(made, ChunkId) else made,
         len(data),
         FIRST_STORED_NS,
         executable=isinstance(leaf, Exe),

@@ -1,0 +1,1 @@
+"""Keeping a repository: verify it, and say what is in it."""
