@@ -75,6 +75,12 @@ class KeyNotFoundError(NotFoundError):
     kind = "key_not_found"
 
 
+class SourceNotFoundError(NotFoundError):
+    """There is no such file or directory to store."""
+
+    kind = "source_not_found"
+
+
 class MountNotFoundError(NotFoundError):
     """Nothing of moorage is mounted there."""
 
@@ -136,6 +142,12 @@ class UnsupportedFileError(InvalidInputError):
     """A file that a tree cannot hold: a device, a socket, a fifo, a name that is not UTF-8."""
 
     kind = "unsupported_file"
+
+
+class UnreadableSourceError(InvalidInputError):
+    """A file to store cannot be read."""
+
+    kind = "unreadable_source"
 
 
 class WrongKindError(InvalidInputError):

@@ -8,14 +8,13 @@ does worse or better than it did, so that the cost of choosing stays near one pe
 from __future__ import annotations
 
 from moorage import native
-from moorage.format.stored import PLANE_WIDTHS, RAW, Encoding, Method, compress
+from moorage.format.stored import PLANE_WIDTHS, RAW, WORTHWHILE, Encoding, Method, compress
 from moorage.model.objects import Codec
 
 SAMPLE_BYTES = 16 * 1024
 MIN_PLANES_BYTES = 4 * 1024
 """Below this the table of planes and the frames' headers eat what planes save."""
-WORTHWHILE = 0.97
-"""An encoding must bring bytes to this part of their length, or they are stored raw."""
+_WIDEST = max(PLANE_WIDTHS.values())
 _DRIFT = 0.04
 _BETTER_BY = 0.9
 """A search for matches is slower than entropy coding alone: it must be this much smaller to be chosen for a plane."""
@@ -72,9 +71,10 @@ class Chooser:
         self._encoding: Encoding | None = None
         self._ratio = 1.0
 
-    def choose(self, data: bytes | memoryview) -> Encoding:
-        """The encoding for chunks like `data`."""
+    def choose(self, data: bytes | memoryview, offset: int) -> Encoding:
+        """The encoding for chunks like `data`, which starts at `offset` of its file, that start at multiples of 8."""
         start = max(0, (len(data) - SAMPLE_BYTES) // 2)
+        start -= (offset + start) % _WIDEST if start >= _WIDEST else 0
         sample = memoryview(data)[start : start + SAMPLE_BYTES]
         if self._encoding is None or not self._still_suits(sample):
             self._encoding, self._ratio = choose(sample, level=self._level)

@@ -46,6 +46,8 @@ _HEADER = struct.Struct("<BBHII")
 HEADER_BYTES = _HEADER.size
 MAX_RAW_BYTES = 64 * 1024 * 1024
 """The longest object; chunks are at most 16 MiB, and metadata objects are split long before."""
+WORTHWHILE = 0.97
+"""An encoding must bring bytes to this part of their length, or they are stored raw: decoding is not free."""
 _ZSTD_BIT = 1 << 31
 PLANE_WIDTHS = {Codec.PLANES_2: 2, Codec.PLANES_4: 4, Codec.PLANES_8: 8}
 _ENTROPY_PARAMETERS = zstandard.ZstdCompressionParameters(
@@ -77,6 +79,14 @@ class Encoding:
 
     codec: Codec
     methods: tuple[Method, ...]
+
+    def at(self, offset: int) -> Encoding:
+        """The same for a chunk that starts `offset` bytes after one that this encoding suits.
+
+        Chunks are cut anywhere: one that starts in the middle of an element has its tame byte in another plane.
+        """
+        shift = offset % len(self.methods)
+        return Encoding(self.codec, self.methods[shift:] + self.methods[:shift]) if shift else self
 
 
 RAW = Encoding(Codec.RAW, (Method.RAW,))
@@ -111,19 +121,20 @@ def compress(data: bytes | memoryview, method: Method, level: int) -> bytes | me
 
 
 def encode_stored(raw: bytes | memoryview, kind: ObjectKind, encoding: Encoding, *, level: int) -> bytes:
-    """Header and payload of one object; falls back to raw where the encoding saves nothing."""
+    """Header and payload of one object; falls back to raw where the encoding saves next to nothing."""
     if encoding.codec is Codec.RAW:
-        return _HEADER.pack(Codec.RAW, kind, 0, len(raw), len(raw)) + raw
-    if encoding.codec is Codec.ZSTD:
-        payload: bytes = bytes(compress(raw, encoding.methods[0], level))
+        payload: list[bytes | memoryview] = [raw]
+    elif encoding.codec is Codec.ZSTD:
+        payload = [compress(raw, encoding.methods[0], level)]
     else:
         payload = _encode_planes(raw, encoding, level)
-    if len(payload) >= len(raw):
+    payload_bytes = sum(map(len, payload))
+    if encoding.codec is not Codec.RAW and payload_bytes > len(raw) * WORTHWHILE:
         return encode_stored(raw, kind, RAW, level=level)
-    return _HEADER.pack(encoding.codec, kind, 0, len(raw), len(payload)) + payload
+    return b"".join([_HEADER.pack(encoding.codec, kind, 0, len(raw), payload_bytes), *payload])
 
 
-def _encode_planes(raw: bytes | memoryview, encoding: Encoding, level: int) -> bytes:
+def _encode_planes(raw: bytes | memoryview, encoding: Encoding, level: int) -> list[bytes | memoryview]:
     width = PLANE_WIDTHS[encoding.codec]
     planes = memoryview(native.split_planes(raw, width))
     length = len(raw) // width
@@ -140,7 +151,7 @@ def _encode_planes(raw: bytes | memoryview, encoding: Encoding, level: int) -> b
             parts.append(packed)
     parts.append(planes[width * length :])
     parts[0] = struct.pack(f"<{width}I", *table)
-    return b"".join(parts)
+    return parts
 
 
 def checksum(stored: bytes | memoryview) -> int:

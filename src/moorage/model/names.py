@@ -49,6 +49,8 @@ def _ref_name_problem(name: str) -> str | None:
             return f"{mark!r} is punctuation of revisions"
     if name.startswith("-"):
         return "it starts with '-'"
+    if name.startswith("refs/"):
+        return "'refs/' says which kind of ref is meant"
     if name == "@":
         return "'@' alone is punctuation of revisions"
     if _HEX_ID.fullmatch(name):

@@ -122,6 +122,26 @@ def read_config(storage: Storage, where: str) -> RepositoryConfig:
         raise absent from error
 
 
+def find_repository(start: Path) -> Path:
+    """The nearest `.moorage` in `start` or above it. Raises `RepositoryNotFoundError`."""
+    folder = Path(os.path.abspath(start))
+    for candidate in (folder, *folder.parents):
+        if (candidate / ".moorage" / CONFIG_PREFIX).is_dir():
+            return candidate / ".moorage"
+    raise RepositoryNotFoundError(
+        f"no .moorage in {folder} or above it",
+        hint="make a repository with `moorage init`, or name one with -r DIR or MOORAGE_REPO",
+        path=str(folder),
+    )
+
+
+def derived_folders(handle: RepositoryHandle, name: str) -> list[Path]:
+    """Where something derived, called `name`, may be kept, best first: beside the repository, then in the user's
+    cache."""
+    beside = [handle.root / DERIVED_FOLDER / name] if handle.root is not None else []
+    return [*beside, cache_folder(handle.config.repository_id) / name]
+
+
 def cache_folder(repository_id: str) -> Path:
     """Where this user keeps what is derived from a repository that he cannot write to."""
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")

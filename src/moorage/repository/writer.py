@@ -100,6 +100,12 @@ class ObjectWriter:
                     self._pending.discard((KIND_OF_ID[type(ids[position])], bytes(ids[position])))
             return mine
 
+    def has(self, ids: Sequence[ObjectId]) -> list[bool]:
+        """Whether each object is in a pack that may be referred to; claims nothing. Raises `StorageError`."""
+        with self._lock:
+            places = self._locator.lookup(ids)
+            return [place is not None and self._may_reuse(place.pack) for place in places]
+
     def _may_reuse(self, pack: PackId) -> bool:
         answer = self._reusable.get(pack)
         if answer is None:

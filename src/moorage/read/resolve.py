@@ -1,0 +1,212 @@
+"""Which snapshot, and which path in it, does this text name?
+
+    revision   = base modifier*
+    base       = branch | tag | refs/branches/NAME | refs/tags/NAME | snapshot id | prefix of one (4 digits or more)
+    modifier   = @{n}      where the ref stood n moves ago (after a ref only, first)
+               | @{time}   where the ref stood at an ISO 8601 time; local time where no offset is given
+               | ~ | ~n    the n-th first parent
+    location   = revision [":" path]
+
+A word that could be more than one of these is refused as ambiguous, with the ways to say which is meant: silently
+preferring one would some day serve the wrong model.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+
+from moorage.errors import (
+    AmbiguousRevisionError,
+    InvalidInputError,
+    RefNotFoundError,
+    SnapshotNotFoundError,
+    WrongKindError,
+)
+from moorage.model.digest import DIGEST_BYTES, SnapshotId, TreeId
+from moorage.model.names import split_path
+from moorage.model.refs import RefKind, RefName, RefRecord
+from moorage.model.snapshot import Snapshot
+from moorage.model.tree import Entry, EntryKind
+from moorage.repository.handle import RepositoryHandle
+from moorage.repository.history import MIN_PREFIX
+
+_HEX = re.compile(rf"[0-9a-f]{{{MIN_PREFIX},{2 * DIGEST_BYTES}}}")
+_REVISION = re.compile(r"(?P<base>.+?)(?:@\{(?P<at>[^}]*)\})?(?P<back>(?:~\d*)*)", re.DOTALL)
+_MAX_BACK = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A revision, and the snapshot that it names now."""
+
+    revision: str
+    """As it was asked for."""
+    id: SnapshotId
+    snapshot: Snapshot
+    record: RefRecord | None
+    """The ref record that says so, where a branch or tag was named without `~`; else None."""
+
+    @property
+    def ref(self) -> RefName | None:
+        """The branch or tag that was named, where the answer is where it stands or stood."""
+        return self.record.ref if self.record else None
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """`revision:path`, taken apart."""
+
+    revision: str
+    path: str
+    """Normalised; empty for the root."""
+
+    def __str__(self) -> str:
+        """As people write it."""
+        return f"{self.revision}:{self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """A place in a snapshot, found."""
+
+    resolved: Resolved
+    path: str
+    entry: Entry | None
+    """None for the root, which has no entry."""
+
+    @property
+    def tree(self) -> TreeId:
+        """The directory there. Raises `WrongKindError` where there is none."""
+        if self.entry is None:
+            return self.resolved.snapshot.tree
+        if isinstance(self.entry.object, TreeId):
+            return self.entry.object
+        raise WrongKindError(f"{self.path} is a {self.entry.kind.word}, not a directory", path=self.path)
+
+    @property
+    def file(self) -> Entry:
+        """The file there. Raises `WrongKindError` where there is none."""
+        if self.entry is None or self.entry.kind is not EntryKind.FILE:
+            word = self.entry.kind.word if self.entry else "directory"
+            raise WrongKindError(f"{self.path or 'the root'} is a {word}, not a file", path=self.path)
+        return self.entry
+
+
+def parse_location(text: str) -> Location:
+    """Take `revision:path` apart at the first colon outside `@{...}`. Raises `InvalidInputError`."""
+    depth = 0
+    for position, character in enumerate(text):
+        if text.startswith("@{", position):
+            depth += 1
+        elif character == "}" and depth:
+            depth -= 1
+        elif character == ":" and not depth:
+            return Location(text[:position], "/".join(split_path(text[position + 1 :])))
+    return Location(text, "")
+
+
+def locate(handle: RepositoryHandle, location: Location) -> Located:
+    """Find a place. Raises `NotFoundError`, `InvalidInputError`, `DataError`, `StorageError`."""
+    resolved = resolve(handle, location.revision)
+    entry = handle.trees.at(resolved.snapshot.tree, location.path) if location.path else None
+    return Located(resolved, location.path, entry)
+
+
+def resolve(handle: RepositoryHandle, revision: str) -> Resolved:
+    """The snapshot that a revision names now.
+
+    Raises `RefNotFoundError`, `SnapshotNotFoundError`, `AmbiguousRevisionError`, `InvalidInputError`, `DataError`,
+    `StorageError`.
+    """
+    match = _REVISION.fullmatch(revision)
+    if match is None:
+        raise InvalidInputError("a revision is a branch, a tag or a snapshot id", revision=revision)
+    base, at, back = match["base"], match["at"], match["back"]
+    found = _base(handle, base)
+    if at is not None:
+        if not isinstance(found, RefRecord):
+            raise InvalidInputError(f"{revision!r}: @{{...}} goes with a branch or a tag", revision=revision)
+        found = _stood_at(handle, found.ref, at, revision)
+    id = found.snapshot if isinstance(found, RefRecord) else found
+    record = found if isinstance(found, RefRecord) else None
+    steps = _steps(back, revision)
+    if steps:
+        older = handle.history.ancestor(id, steps)
+        if older is None:
+            raise SnapshotNotFoundError(f"{revision!r}: history does not go back that far", revision=revision)
+        id, record = older, None
+    return Resolved(revision, id, handle.objects.snapshot(id), record)
+
+
+def _steps(back: str, revision: str) -> int:
+    steps = sum(int(number or 1) for number in back.split("~")[1:])
+    if steps > _MAX_BACK:
+        raise SnapshotNotFoundError(f"{revision!r}: history does not go back that far", revision=revision)
+    return steps
+
+
+def _base(handle: RepositoryHandle, word: str) -> RefRecord | SnapshotId:
+    for kind in RefKind:
+        prefix = f"refs/{kind.folder}/"
+        if word.startswith(prefix):
+            return handle.refs.head(RefName(kind, word.removeprefix(prefix)))
+    candidates = _candidates(handle, word)
+    if len(candidates) > 1:
+        ways = ", ".join(sorted(candidates))
+        raise AmbiguousRevisionError(
+            f"{word!r} could be several things", hint=f"say which: {ways}", revision=word, candidates=sorted(candidates)
+        )
+    if candidates:
+        return next(iter(candidates.values()))
+    if _HEX.fullmatch(word):
+        raise SnapshotNotFoundError(
+            f"no branch, tag or snapshot is called {word!r}", hint="`moorage log` lists snapshots", revision=word
+        )
+    hint = "`moorage branch` and `moorage tag` list what there is"
+    raise RefNotFoundError(f"no branch, tag or snapshot is called {word!r}", hint=hint, revision=word)
+
+
+def _candidates(handle: RepositoryHandle, word: str) -> dict[str, RefRecord | SnapshotId]:
+    """Everything `word` could mean, by the unmistakable way to say it."""
+    found: dict[str, RefRecord | SnapshotId] = {}
+    if len(word) == 2 * DIGEST_BYTES and _HEX.fullmatch(word):
+        id = SnapshotId.parse(word)
+        return {word: id} if handle.history.find(word) else {}
+    for kind in RefKind:
+        try:
+            record = handle.refs.last(RefName(kind, word))
+        except InvalidInputError:
+            continue
+        if record is not None and record.is_alive:
+            found[f"refs/{kind.folder}/{word}"] = record
+    if _HEX.fullmatch(word):
+        found.update((id.hex(), id) for id in handle.history.find(word))
+    return found
+
+
+def _stood_at(handle: RepositoryHandle, ref: RefName, at: str, revision: str) -> RefRecord:
+    records = handle.refs.log(ref)
+    if at.isdigit() and len(at) <= 9:
+        alive = [record for record in reversed(records) if record.is_alive]
+        if int(at) >= len(alive):
+            raise SnapshotNotFoundError(
+                f"{revision!r}: {ref} has stood at {len(alive)} places so far",
+                hint=f"`moorage reflog {ref.name}` lists them",
+                revision=revision,
+            )
+        return alive[int(at)]
+    try:
+        moment = datetime.fromisoformat(at)
+    except ValueError as error:
+        raise InvalidInputError(
+            f"{revision!r}: {at!r} is neither a number nor a time",
+            hint="write a time as 2026-09-01, 2026-09-01T12:00 or 2026-09-01T12:00+02:00",
+            revision=revision,
+        ) from error
+    limit_ns = int(moment.astimezone().timestamp() * 1_000_000_000)
+    before = [record for record in records if record.time_ns <= limit_ns]
+    if not before or not before[-1].is_alive:
+        raise SnapshotNotFoundError(f"{revision!r}: {ref} did not exist then", revision=revision)
+    return before[-1]
