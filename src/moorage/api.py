@@ -8,8 +8,8 @@
             model = pickle.load(file)
 
 A revision is a branch, a tag, a snapshot id or a prefix of one, `prod@{1}`, `prod@{2026-09-01T12:00}` or `prod~2`; a
-location is `revision:path` (see `moorage.read.resolve`). Every error is a `moorage.errors.MoorageError`; each method may
-raise `DataError`, `FormatError` and `StorageError` besides what it names.
+location is `revision:path` (see `moorage.read.resolve`). Every error is a `moorage.errors.MoorageError`; each method
+may raise `DataError`, `FormatError` and `StorageError` besides what it names.
 
 Thread-safe; not to be used across `fork`: open the repository in the child.
 """

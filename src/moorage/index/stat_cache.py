@@ -18,6 +18,7 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import lmdb
 
@@ -31,9 +32,8 @@ _CRC = struct.Struct("<I")
 _FILES = b"files"
 
 
-@dataclass(frozen=True, slots=True)
-class FileIdentity:
-    """What stat(2) says of a file that was not changed since, as far as stat can tell."""
+class FileIdentity(NamedTuple):
+    """What stat(2) says of a file that was not changed since, as far as stat can tell. A tuple: made for every file."""
 
     device: int
     inode: int

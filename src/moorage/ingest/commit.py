@@ -20,9 +20,10 @@ from typing import BinaryIO
 from moorage.errors import InvalidInputError, RefNotFoundError
 from moorage.format.snapshot import canonical_json
 from moorage.index.stat_cache import FileIdentity, KnownContent, StatCache, open_stat_cache
-from moorage.ingest.files import FileStorer, StoredFile
+from moorage.ingest.files import FileStorer
 from moorage.ingest.known import KnownFiles
 from moorage.ingest.scan import FoundDirectory, FoundFile, scan
+from moorage.ingest.small import StoredFile
 from moorage.ingest.trees import TreeBuilder, replace_at
 from moorage.model.digest import ContentDigest, SnapshotId
 from moorage.model.names import split_path

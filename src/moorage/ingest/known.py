@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from moorage.errors import DataError, FormatError
 from moorage.index.stat_cache import FileIdentity, KnownContent, StatCache
-from moorage.ingest.files import EMPTY
+from moorage.ingest.small import EMPTY
 from moorage.model.digest import ChunkId, ObjectId, RecipeId
 from moorage.repository.handle import RepositoryHandle
 from moorage.repository.writer import ObjectWriter

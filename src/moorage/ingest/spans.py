@@ -1,4 +1,4 @@
-"""How does a run of neighbouring chunks get into the store? Hashed, claimed, and what is new encoded and added.
+"""How do chunks get into the store? Hashed, claimed, and what is new encoded and added, many at a time.
 
 This is what runs on all cores; everything costly in it (BLAKE3, zstd, byte planes) releases the GIL.
 """
@@ -6,6 +6,7 @@ This is what runs on all cores; everything costly in it (BLAKE3, zstd, byte plan
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from moorage.format.choose import Chooser
 from moorage.format.stored import ZSTD, Encoding, encode_stored
@@ -18,12 +19,22 @@ SMALL_BYTES = 8 * 1024
 """Below this choosing costs more than trying: zstd, or raw if that does not help."""
 
 
+class Piece(NamedTuple):
+    """One chunk of a small file."""
+
+    data: memoryview
+    offset: int
+    """Where it starts in its file."""
+    chooser: Chooser
+
+
 def store_span(
     data: memoryview, ends: Sequence[int], offset: int, writer: ObjectWriter, chooser: Chooser
 ) -> list[tuple[ChunkId, int]]:
-    """Store the chunks of `data` that end at `ends`; returns (id, raw bytes) of each, in order.
+    """Store the chunks of a run of one file that end at `ends`; returns (id, raw bytes) of each, in order.
 
-    `data` starts at `offset` of its file, and all that has been read of the file was shown to `chooser`. Raises `StorageError`, `CorruptDataError`.
+    `data` starts at `offset` of the file. One encoding is chosen for the whole run. Raises `StorageError`,
+    `CorruptDataError`.
     """
     starts = [0, *ends[:-1]]
     pieces = [data[start:end] for start, end in zip(starts, ends, strict=True)]
@@ -33,13 +44,23 @@ def store_span(
         middle = todo[len(todo) // 2]
         encoding = _encoding(pieces[middle], offset + starts[middle], chooser)
         level = writer.config.compression_level
-        writer.add_chunks(
-            [
-                _stored(ids[position], pieces[position], encoding.at(offset + starts[position]), level)
-                for position in todo
-            ]
-        )
+        writer.add_chunks([_stored(ids[i], pieces[i], encoding.at(offset + starts[i]), level) for i in todo])
     return [(id, len(piece)) for id, piece in zip(ids, pieces, strict=True)]
+
+
+def store_pieces(pieces: Sequence[Piece], writer: ObjectWriter) -> list[ChunkId]:
+    """Store chunks of many files, each encoded as suits its kind of file; returns their ids, in order.
+
+    Raises `StorageError`, `CorruptDataError`.
+    """
+    ids = [ChunkId.of(piece.data) for piece in pieces]
+    level = writer.config.compression_level
+    stored = []
+    for i in writer.claim(ids):
+        data, offset, chooser = pieces[i]
+        stored.append(_stored(ids[i], data, _encoding(data, offset, chooser).at(offset), level))
+    writer.add_chunks(stored)
+    return ids
 
 
 def _encoding(sample: memoryview, offset: int, chooser: Chooser) -> Encoding:

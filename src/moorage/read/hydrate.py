@@ -6,8 +6,8 @@
 A file is assembled under a temporary name, hashed whole while it is written, and only then given its name: it is
 complete or absent. It is used again only while stat says what it said; after another boot it is hashed anew, since a
 power cut may have left a name without its bytes. The cache lies in the user's cache directory, mode 0700, and holds at
-most the smaller of 20 GiB and a tenth of the disk: what was not asked for longest goes first. Derived: deleting any of it
-loses nothing.
+most the smaller of 20 GiB and a tenth of the disk: what was not asked for longest goes first. Derived: deleting any of
+it loses nothing.
 """
 
 from __future__ import annotations
