@@ -39,6 +39,7 @@ from moorage.read.checkout import CheckoutResult, checkout
 from moorage.read.file import FileReader, open_file
 from moorage.read.hydrate import hydrate
 from moorage.read.resolve import Located, Location, Resolved, locate, parse_location, resolve
+from moorage.read.stream import pieces
 from moorage.repository.handle import RepositoryHandle, find_repository
 from moorage.versioning.diff import Change, diff
 from moorage.versioning.merge import MergeResult, merge
@@ -271,8 +272,11 @@ class Repository:
 
     def read(self, location: str) -> bytes:
         """All bytes of a file. Raises `NotFoundError`, `WrongKindError`."""
-        entry = self.locate(location).file
-        return FileReader(self.handle, entry).read_at(0, entry.size_bytes)
+        return b"".join(self.read_pieces(location))
+
+    def read_pieces(self, location: str) -> Iterator[bytes]:
+        """All bytes of a file of any size, in order, decoded ahead on all cores. Raises as `read`."""
+        return pieces(FileReader(self.handle, self.locate(location).file))
 
     def path(self, location: str) -> Path:
         """A real path of a local copy of a file, for libraries that insist on one: read-only, verified, in the cache.

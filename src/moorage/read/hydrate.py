@@ -24,6 +24,7 @@ from blake3 import blake3
 from moorage.errors import CorruptDataError, StorageError
 from moorage.model.tree import Entry
 from moorage.read.file import FileReader
+from moorage.read.stream import pieces
 from moorage.repository.handle import RepositoryHandle, cache_folder
 from moorage.storage.os_errors import translated
 
@@ -116,8 +117,7 @@ def _assemble(reader: FileReader, target: Path) -> None:
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         try:
-            for start in range(0, reader.size_bytes, _PIECE_BYTES):
-                data = reader.read_at(start, _PIECE_BYTES)
+            for data in pieces(reader):
                 hasher.update(data)
                 _write_all(fd, data)
             if hasher.digest() != reader.entry.digest:
