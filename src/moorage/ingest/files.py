@@ -1,9 +1,9 @@
 """How do files become entries, on all cores, in bounded memory?
 
-One thread (the caller's) reads large files span by span, cuts them and hashes them whole, in order; spans then go to a
 One thread (the caller's) reads large files span by span, cuts them and hashes them whole, in order; spans then go to
 a pool that stores their chunks. Small files go, in batches, to a thread of their own. What was handed out is taken back
 in order, so that recipes are written as they grow, and a fixed number of spans is in memory.
+"""
 
 from __future__ import annotations
 

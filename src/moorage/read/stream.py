@@ -1,4 +1,4 @@
-"""How is a whole file read as fast as all cores decode it, in bounded memory? In pieces, a few ahead of the consumer."""
+"""How is a whole file read as fast as all cores decode it, in bounded memory? In pieces, a few ahead of the reader."""
 
 from __future__ import annotations
 
