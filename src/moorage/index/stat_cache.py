@@ -102,13 +102,3 @@ class StatCache:
 
 def _put(transaction: lmdb.Transaction, items: list[tuple[bytes, bytes]], database: lmdb._Database) -> None:
     transaction.cursor(db=database).putmulti(items, overwrite=True)
-
-
-def open_stat_cache(folders: Sequence[Path]) -> StatCache | None:
-    """The cache in the first of `folders` that can be used; None where there is none."""
-    for folder in folders:
-        try:
-            return StatCache(folder)
-        except (OSError, lmdb.Error):
-            continue
-    return None

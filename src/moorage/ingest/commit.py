@@ -19,7 +19,8 @@ from typing import BinaryIO
 
 from moorage.errors import InvalidInputError, RefNotFoundError
 from moorage.format.snapshot import canonical_json
-from moorage.index.stat_cache import FileIdentity, KnownContent, StatCache, open_stat_cache
+from moorage.index.open import open_stat_cache
+from moorage.index.stat_cache import FileIdentity, KnownContent, StatCache
 from moorage.ingest.files import FileStorer
 from moorage.ingest.known import KnownFiles
 from moorage.ingest.scan import FoundDirectory, FoundFile, scan
