@@ -61,7 +61,7 @@ _FILE_FLAGS = OpenFlag.KEEP_CACHE | OpenFlag.NOFLUSH
 _DIRECTORY_FLAGS = OpenFlag.CACHE_DIR | OpenFlag.KEEP_CACHE
 _LOOKUP_BYTES = wire.ENTRY_HEAD.size + wire.ATTRIBUTES.size
 _DOTS = 2
-"""Positions 0 and 1 of a listing are `.` and `..`."""
+"""Positions 0 and 1 of a listing are `.` and `..`. The kernel asks with a page at least, which has room for both."""
 _NAMES = {int(opcode): opcode.name for opcode in Opcode}
 
 

@@ -177,7 +177,7 @@ class Session:
         buffer = bytearray(BUFFER_BYTES)
         vector = [buffer]
         unpack, pack, header_bytes = wire.HEADER_IN.unpack_from, wire.HEADER_OUT.pack, wire.HEADER_OUT.size
-        readv, writev, limit = os.readv, os.writev, wire.OPCODE_LIMIT
+        readv, writev, limit, smallest = os.readv, os.writev, wire.OPCODE_LIMIT, wire.HEADER_IN.size
         while True:
             try:
                 length = readv(fd, vector)
@@ -187,6 +187,8 @@ class Session:
                 if error.errno in _TRY_AGAIN:
                     continue
                 raise
+            if length < smallest:
+                return  # not the device: nothing shorter than a header is ever read from it
             _, opcode, unique, nodeid, _, _, _, _, _ = unpack(buffer)
             if opcode >= limit:
                 opcode = 0  # no such request: the table says ENOSYS
