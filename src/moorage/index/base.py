@@ -12,6 +12,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from moorage.model.digest import ObjectId, PackId, SegmentId
 from moorage.model.objects import ObjectKind, PackEntry, PackLocation
 
+
+class IndexDamaged(Exception):
+    """The index holds what was not put there: it must be cleared and built anew. Never leaves the repository layer."""
+
+
+class IndexUnwritable(Exception):
+    """The index cannot be changed (a full disk, a broken one). Never leaves the repository layer."""
+
+
 PackContents = tuple[PackId, Sequence[PackEntry]]
 
 

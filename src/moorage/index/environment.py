@@ -17,6 +17,7 @@ from typing import TypeVar
 
 import lmdb
 
+from moorage.index.base import IndexDamaged, IndexUnwritable
 from moorage.index.seal import is_sound, write_seal
 
 _MAP_BYTES = 64 * 1024 * 1024 * 1024
@@ -84,7 +85,13 @@ class Environment:
                 fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
 
     def read(self, work: Callable[[lmdb.Transaction], T]) -> T:
-        """Run `work` in a read transaction."""
+        """Run `work` in a read transaction. Raises `IndexDamaged` for whatever LMDB cannot make sense of."""
+        try:
+            return self._read(work)
+        except lmdb.Error as error:
+            raise IndexDamaged(f"{self.folder}: {error}") from error
+
+    def _read(self, work: Callable[[lmdb.Transaction], T]) -> T:
         while True:
             try:
                 with self.env.begin(buffers=False) as transaction:
@@ -96,7 +103,16 @@ class Environment:
                     raise
 
     def write(self, work: Callable[[lmdb.Transaction], None]) -> None:
-        """Run `work` in a write transaction, durably, and seal; `work` is run again when the map had to grow."""
+        """Run `work` in a write transaction, durably, and seal; `work` is run again when the map had to grow.
+
+        Raises `IndexUnwritable`, and what `work` raises.
+        """
+        try:
+            self._write(work)
+        except (lmdb.Error, OSError) as error:
+            raise IndexUnwritable(f"{self.folder}: {error}") from error
+
+    def _write(self, work: Callable[[lmdb.Transaction], None]) -> None:
         with self._writing():
             while True:
                 try:

@@ -23,7 +23,7 @@ from typing import TypeAlias
 
 import lmdb
 
-from moorage.index.base import Index, PackContents
+from moorage.index.base import Index, IndexDamaged, PackContents
 from moorage.index.environment import acquire, release
 from moorage.model.digest import DIGEST_BYTES, ObjectId, PackId, SegmentId
 from moorage.model.objects import KIND_OF_ID, Codec, ObjectKind, PackEntry, PackLocation
@@ -36,10 +36,6 @@ _PACK_KEY_BYTES = 8
 
 Bytes: TypeAlias = bytes | memoryview
 """What py-lmdb's stubs say of keys and values; without `buffers` they are bytes."""
-
-
-class IndexDamaged(Exception):
-    """The index holds something that was not put there."""
 
 
 def _sealed(key: bytes, value: bytes) -> bytes:
@@ -104,7 +100,7 @@ class LmdbIndex(Index):
         return pack
 
     def add(self, packs: Iterable[PackContents], segments: Iterable[SegmentId] = ()) -> None:
-        """See `Index.add`. Raises `IndexDamaged`, `lmdb.Error`."""
+        """See `Index.add`. Raises `IndexDamaged`, `IndexUnwritable`."""
         contents = list(packs)
         taken = list(segments)
 

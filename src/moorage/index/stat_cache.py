@@ -7,12 +7,13 @@ An entry answers for a file only if size, mtime and ctime are the same, and if i
 after both times: a file that is written twice within one tick of the file system's clock looks the same after the
 second time.
 
-Derived: deleting it costs one reading of the files. Not trusted with existence: whoever uses an answer makes sure that
+Derived: deleting it costs one reading of the files, and so does whatever goes wrong with it. Not trusted with existence: whoever uses an answer makes sure that
 the repository still has the object.
 """
 
 from __future__ import annotations
 
+import logging
 import struct
 import zlib
 from collections.abc import Iterable, Sequence
@@ -22,8 +23,11 @@ from typing import NamedTuple
 
 import lmdb
 
+from moorage.index.base import IndexDamaged, IndexUnwritable
 from moorage.index.environment import Environment, acquire, release
 from moorage.model.digest import DIGEST_BYTES, ContentDigest, RecipeId
+
+_log = logging.getLogger(__name__)
 
 TRUSTED_AFTER_NS = 2_000_000_000
 _KEY = struct.Struct("<QQ")
@@ -64,7 +68,11 @@ class StatCache:
         def work(transaction: lmdb.Transaction) -> list[KnownContent | None]:
             return [self._find(transaction, file) for file in files]
 
-        return self._environment.read(work)
+        try:
+            return self._environment.read(work)
+        except IndexDamaged as error:
+            _log.warning("the stat cache is passed over: %s", error)
+            return [None] * len(files)
 
     def _find(self, transaction: lmdb.Transaction, file: FileIdentity) -> KnownContent | None:
         key = _KEY.pack(file.device, file.inode)
@@ -92,8 +100,12 @@ class StatCache:
             value = _VALUE.pack(file.size_bytes, file.mtime_ns, file.ctime_ns, now_ns, content.digest)
             value += content.object or b""
             items.append((key, value + _CRC.pack(zlib.crc32(value, zlib.crc32(key)))))
-        if items:
+        if not items:
+            return
+        try:
             self._environment.write(lambda transaction: _put(transaction, items, self._files))
+        except IndexUnwritable as error:
+            _log.warning("the stat cache was not written: %s", error)
 
     def close(self) -> None:
         """Give the cache back."""

@@ -6,6 +6,9 @@ but counts a hit only if its pack is still listed and not retired.
 
 Segments spare a reader from fetching footers; packs that no segment lists (small commits) are read by footer. A segment
 that is damaged is passed over, since the packs tell the same; `moorage check` reports it.
+
+The index is derived and can never make work fail: where it cannot be written (a full disk), one in memory takes its
+place for the rest of the process.
 """
 
 from __future__ import annotations
@@ -17,8 +20,8 @@ from collections.abc import Sequence
 from moorage.errors import DataError, FormatError, KeyNotFoundError, MissingObjectError, NewerFormatError
 from moorage.format.keys import INDEX_PREFIX, PACKS_PREFIX, pack_key, parse_pack_key, parse_segment_key, segment_key
 from moorage.format.segment import Segment, decode_segment
-from moorage.index.base import Index, PackContents
-from moorage.index.lmdb_index import IndexDamaged
+from moorage.index.base import Index, IndexDamaged, IndexUnwritable, PackContents
+from moorage.index.memory import MemoryIndex
 from moorage.model.digest import ObjectId, PackId, SegmentId
 from moorage.model.objects import KIND_OF_ID, ObjectKind, PackEntry, PackLocation
 from moorage.packs.reader import read_entries
@@ -37,6 +40,7 @@ class Locator:
         self._storage = storage
         self._index = index
         self._lock = threading.Lock()
+        self._built_from: tuple[set[PackId], set[SegmentId]] | None = None
         self._retired: set[PackId] = set()
 
     # -- reading ---------------------------------------------------------------------------------------
@@ -48,7 +52,7 @@ class Locator:
             self.refresh()
             found = self._lookup(ids)
         if None in found:
-            self.rebuild()
+            self.doubt()
             found = self._lookup(ids)
         for id, location in zip(ids, found, strict=True):
             if location is None:
@@ -88,7 +92,7 @@ class Locator:
         with self._lock:
             try:
                 current = self._take_in_new()
-            except IndexDamaged:
+            except (IndexDamaged, IndexUnwritable):
                 current = False
             if not current:
                 self._rebuild()
@@ -98,10 +102,30 @@ class Locator:
         with self._lock:
             self._rebuild()
 
+    def doubt(self) -> None:
+        """Build the index anew, unless this process has built it from just what is listed now.
+
+        So that an object that is really gone costs one rebuilding, not one each time somebody asks for it.
+        """
+        with self._lock:
+            if self._built_from != (self._listed_packs(), self._listed_segments()):
+                self._rebuild()
+
     def _rebuild(self) -> None:
         _log.info("building the index anew")
-        self._index.clear()
-        self._take_in_new()
+        listed = (self._listed_packs(), self._listed_segments())
+        try:
+            self._index.clear()
+            self._take_in_new()
+        except (IndexDamaged, IndexUnwritable) as error:
+            self._go_on_in_memory(error)
+            self._take_in_new()
+        self._built_from = listed
+
+    def _go_on_in_memory(self, error: Exception) -> None:
+        _log.warning("the index is kept in memory from now on: %s", error)
+        self._index.close()
+        self._index = MemoryIndex()
 
     def _take_in_new(self) -> bool:
         """False where the index holds a segment or a pack that is gone (a restored backup, a collection)."""
@@ -183,7 +207,7 @@ class Locator:
         with self._lock:
             try:
                 self._index.add(packs, segments)
-            except IndexDamaged:
+            except (IndexDamaged, IndexUnwritable):
                 self._rebuild()
 
     # -- searching -------------------------------------------------------------------------------------

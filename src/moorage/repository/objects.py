@@ -57,7 +57,7 @@ class ObjectStore:
         """Build the index anew if it is what was wrong; True where trying again makes sense."""
         if all(self.locator.confirms(id, location) for id, location in zip(ids, locations, strict=True)):
             return False
-        self.locator.rebuild()
+        self.locator.doubt()
         return list(locations) != self.locator.find(ids)
 
     def chunk(self, id: ChunkId) -> bytes:

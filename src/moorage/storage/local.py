@@ -194,16 +194,16 @@ class LocalUpload(Upload):
                 # Whoever created it may not have synced the folder yet, and our caller will rely on the object.
                 _fsync_folder(folder)
                 raise AlreadyExistsError(f"{key} exists already", key=key) from error
+            except OSError as error:
+                if error.errno == errno.EIO:
+                    raise _unknown(key, error) from error
+                raise
         if moved:
             self._temporary = None
         try:
             _fsync_folder(folder)
         except OSError as error:
-            raise OutcomeUnknownError(
-                f"{key} was written, but it is not sure that it stays: {error.strerror}",
-                hint="look whether it is there before you try again",
-                key=key,
-            ) from error
+            raise _unknown(key, error) from error
         self.discard()
 
     def discard(self) -> None:
@@ -216,6 +216,14 @@ class LocalUpload(Upload):
             with contextlib.suppress(OSError):
                 os.unlink(self._temporary)
             self._temporary = None
+
+
+def _unknown(key: str, error: OSError) -> OutcomeUnknownError:
+    return OutcomeUnknownError(
+        f"{key} was written, but it is not sure that it stays: {error.strerror}",
+        hint="look whether it is there before you try again",
+        key=key,
+    )
 
 
 def _pread(fd: int, wanted: ByteRange, key: str) -> bytes:
