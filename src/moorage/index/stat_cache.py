@@ -7,7 +7,8 @@ An entry answers for a file only if size, mtime and ctime are the same, and if i
 after both times: a file that is written twice within one tick of the file system's clock looks the same after the
 second time.
 
-Derived: deleting it costs one reading of the files, and so does whatever goes wrong with it. Not trusted with existence: whoever uses an answer makes sure that
+Derived: deleting it costs one reading of the files, and so does whatever goes wrong with it.
+Not trusted with existence: whoever uses an answer makes sure that
 the repository still has the object.
 """
 

@@ -98,7 +98,7 @@ def commit(
         stats = writer.finish()
     reason = f"commit: {message}" if message else "commit"
     if last is None or before is None:
-        handle.refs.create(ref, id, actor=author, reason=reason)
+        handle.refs.start(ref, last, id, actor=author, reason=reason)
     else:
         handle.refs.move(ref, id, expected=last.snapshot, actor=author, reason=reason)
     transaction.remember()

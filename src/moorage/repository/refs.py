@@ -120,6 +120,15 @@ class RefStore:
         except RefMovedError as error:
             raise _taken(ref, str(error.fields.get("actual"))) from error
 
+    def start(
+        self, ref: RefName, after: RefRecord | None, snapshot: SnapshotId, *, actor: str, reason: str
+    ) -> RefRecord:
+        """Let a name stand at `snapshot` that did not exist when `after` was its last record (None: never used).
+
+        Raises `RefMovedError` where somebody else started it meanwhile, `StorageError`.
+        """
+        return self._append(ref, after, RefAction.SET, snapshot, actor, reason)
+
     def move(self, ref: RefName, snapshot: SnapshotId, *, expected: SnapshotId, actor: str, reason: str) -> RefRecord:
         """Move a ref that stands at `expected`.
 
