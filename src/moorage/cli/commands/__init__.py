@@ -1,0 +1,1 @@
+"""One module a group of commands; `moorage.cli.main` has the table."""

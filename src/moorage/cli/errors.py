@@ -1,0 +1,127 @@
+"""Which exit code does an error mean, and how is it told? The one table of the command line.
+
+Every error is one line with what to do next; under --json one object on the standard error. What nobody foresaw is one
+line, too, and MOORAGE_DEBUG=1 shows where it came from.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import os
+import sys
+import traceback
+
+from typer._click.exceptions import ClickException, NoSuchOption  # see moorage.cli.options
+
+from moorage.cli.output import write_error
+from moorage.cli.style import Style, shown
+from moorage.errors import (
+    ConflictError,
+    InvalidInputError,
+    LockedError,
+    MergeConflictError,
+    MoorageError,
+    ReadOnlyError,
+    RepositoryNotFoundError,
+    StorageDeniedError,
+    UnreadableSourceError,
+)
+
+DEBUG_VARIABLE = "MOORAGE_DEBUG"
+
+
+class ExitCode(enum.IntEnum):
+    """What the caller of `moorage` is told; documented in docs/cli.md, and never given a new meaning."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    PARTIAL = 3
+    CONFLICT = 4
+    NO_REPOSITORY = 10
+    LOCKED = 11
+    DENIED = 12
+    INTERRUPTED = 130
+    READER_GONE = 141
+    """As a shell sees a program that SIGPIPE ended: whoever read the output has stopped reading."""
+
+
+EXIT_CODES: tuple[tuple[type[BaseException], ExitCode], ...] = (
+    # The first that fits holds, so the special ones come first.
+    (RepositoryNotFoundError, ExitCode.NO_REPOSITORY),
+    (LockedError, ExitCode.LOCKED),
+    (StorageDeniedError, ExitCode.DENIED),
+    (ReadOnlyError, ExitCode.DENIED),
+    (UnreadableSourceError, ExitCode.DENIED),
+    (ConflictError, ExitCode.CONFLICT),
+    (InvalidInputError, ExitCode.USAGE),
+    (ClickException, ExitCode.USAGE),
+    (PermissionError, ExitCode.DENIED),
+    (KeyboardInterrupt, ExitCode.INTERRUPTED),
+    (Exception, ExitCode.FAILED),
+)
+
+
+def exit_code(error: BaseException) -> ExitCode:
+    """What `moorage` ends with after this error."""
+    return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
+
+
+def tell(error: Exception, *, as_json: bool) -> None:
+    """Say on the standard error what went wrong, and what to do next."""
+    told = _told(error)
+    if os.environ.get(DEBUG_VARIABLE):
+        traceback.print_exception(error)
+    if as_json:
+        write_error(json.dumps(told, default=str))
+        return
+    style = Style.of(sys.stderr)
+    message, hint = str(told["message"]), told["hint"]
+    lines = [f"moorage: {style.bad('error:')} {shown(message)}"]
+    lines += [f"  {style.bad('C')}  {shown(line)}" for line in _conflict_lines(error)]
+    if hint:
+        lines.append(f"{style.faint('hint:')} {shown(str(hint))}")
+    write_error("\n".join(lines))
+
+
+def _told(error: Exception) -> dict[str, object]:
+    """The error as one object: `kind`, `message`, `hint`, then its own fields."""
+    if isinstance(error, MoorageError):
+        told: dict[str, object] = {"kind": error.kind, "message": error.message, "hint": error.hint}
+        return told | {name: value for name, value in error.fields.items() if name not in told}
+    if isinstance(error, ClickException):
+        return _usage(error)
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        return {"kind": "system", "message": f"{where}{error.strerror}", "hint": None, "errno": error.errno}
+    return {
+        "kind": "internal",
+        "message": f"{type(error).__name__}: {error}" if str(error) else type(error).__name__,
+        "hint": f"this is a mistake in moorage; {DEBUG_VARIABLE}=1 shows where it happened",
+    }
+
+
+def _usage(error: ClickException) -> dict[str, object]:
+    """An error of typer's parser, in the words and the form of ours."""
+    message = error.format_message().rstrip(".")
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "moorage"
+    told: dict[str, object] = {"kind": "usage", "message": message[:1].lower() + message[1:]}
+    told["hint"] = f"`{command} --help` shows how it is used"
+    if " Did you mean " in message:
+        told["message"], _, guess = str(told["message"]).partition(". Did you mean ")
+        told["hint"] = f"did you mean {guess}"
+    if isinstance(error, NoSuchOption) and error.possibilities:
+        told["message"] = f"no such option: {error.option_name}"
+        told["hint"] = f"did you mean {' or '.join(sorted(error.possibilities))}?"
+    return told
+
+
+def _conflict_lines(error: Exception) -> list[str]:
+    """Every conflict of a merge; its message names only the first few."""
+    if not isinstance(error, MergeConflictError):
+        return []
+    conflicts = error.fields.get("conflicts")
+    assert isinstance(conflicts, list)
+    return [f"{conflict['path']}  ({conflict['kind']})" for conflict in conflicts]

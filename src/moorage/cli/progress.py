@@ -1,0 +1,126 @@
+"""How far is it, how fast, and how long will it take? One line on the standard error of a terminal.
+
+Work reports every piece it has done, from several threads; here that is an addition under a lock. Drawing is rich's,
+ten times a second at most, and starts only when the work has taken a moment: what is done at once leaves no trace.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from moorage.cli.options import Settings
+from moorage.model.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
+
+QUIET_S = 0.3
+"""Work that takes no longer than this shows nothing."""
+REDRAW_S = 0.1
+
+
+@contextmanager
+def shown_progress(settings: Settings) -> Iterator[Progress]:
+    """A bar where somebody is looking at the standard error and wants one; else nothing. Gone when the work ends,
+    whichever way it does."""
+    if settings.quiet or settings.json or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        yield SILENT
+        return
+    bar = TerminalProgress()
+    try:
+        yield bar
+    finally:
+        bar.finish()
+
+
+class TerminalProgress:
+    """Draws one bar for the phase that is running. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._bar: Bar | None = None
+        self._task: TaskID | None = None
+        self._what = ""
+        self._total_bytes: int | None = None
+        self._total_files: int | None = None
+        self._done_bytes = 0
+        self._done_files = 0
+        self._begun = 0.0
+        self._next_draw = 0.0
+
+    def begin(self, what: str, *, total_bytes: int | None, total_files: int | None) -> None:
+        """See `Progress.begin`."""
+        with self._lock:
+            self._stop()
+            self._what, self._total_bytes, self._total_files = what, total_bytes, total_files
+            self._done_bytes = self._done_files = 0
+            self._begun = time.monotonic()
+            self._next_draw = self._begun + QUIET_S
+
+    def advance(self, *, size_bytes: int = 0, files: int = 0) -> None:
+        """See `Progress.advance`."""
+        with self._lock:
+            self._done_bytes += size_bytes
+            self._done_files += files
+            now = time.monotonic()
+            if now >= self._next_draw:
+                self._next_draw = now + REDRAW_S
+                self._draw()
+
+    def finish(self) -> None:
+        """See `Progress.finish`."""
+        with self._lock:
+            self._stop()
+
+    def _draw(self) -> None:
+        if self._bar is None:
+            self._bar, self._task = _new_bar(self._what, by_bytes=self._is_by_bytes)
+            self._bar.start()
+        assert self._task is not None
+        done, total = (
+            (self._done_bytes, self._total_bytes) if self._is_by_bytes else (self._done_files, self._total_files)
+        )
+        files = f"{self._done_files:,} files" if self._done_files and self._is_by_bytes else ""
+        self._bar.update(self._task, completed=done, total=total, files=files)
+
+    @property
+    def _is_by_bytes(self) -> bool:
+        return self._total_bytes is not None or self._total_files is None
+
+    def _stop(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        self._bar = self._task = None
+
+
+def _new_bar(what: str, *, by_bytes: bool) -> tuple[Bar, TaskID]:
+    """A bar of rich, which is imported only now: most commands never draw one."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+    from rich.progress import Progress as RichProgress
+
+    amount = (DownloadColumn(binary_units=True), TransferSpeedColumn()) if by_bytes else (MofNCompleteColumn(),)
+    bar = RichProgress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        *amount,
+        TextColumn("{task.fields[files]}"),
+        TimeRemainingColumn(compact=True),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    return bar, bar.add_task(what, total=None, files="")
