@@ -99,14 +99,18 @@ class RefStore:
 
     def all_names(self, kind: RefKind) -> list[RefName]:
         """Every name ever used, sorted."""
-        prefix = refs_prefix(kind)
-        names = [parse_ref_folder(kind, prefix + folder + "/") for folder in self._storage.list_folders(prefix)]
-        return sorted(names, key=lambda ref: ref.name)
+        return [ref for ref in self._folders(kind) if any(True for _ in self._storage.list_keys(ref_prefix(ref)))]
 
     def heads(self, kind: RefKind) -> list[RefRecord]:
         """The newest record of every living ref, sorted by name."""
-        records = (self.last(ref) for ref in self.all_names(kind))
+        records = (self.last(ref) for ref in self._folders(kind))
         return [record for record in records if record is not None and record.is_alive]
+
+    def _folders(self, kind: RefKind) -> list[RefName]:
+        """Every name that has a folder, sorted; a crash may leave a folder in which there is no record."""
+        prefix = refs_prefix(kind)
+        names = [parse_ref_folder(kind, prefix + folder + "/") for folder in self._storage.list_folders(prefix)]
+        return sorted(names, key=lambda ref: ref.name)
 
     # -- writing ---------------------------------------------------------------------------------------
 
@@ -150,16 +154,22 @@ class RefStore:
         """Give a ref another name, in two records: `renamed-from` on the new name, then `renamed-to` on the old one.
 
         A move of the old name in between is carried over. A crash in between leaves both names, at the same snapshot;
-        `moorage check` says so. Raises `RefNotFoundError`, `AlreadyExistsError`, `StorageError`.
+        `moorage check` says so, and the same rename, asked for again, ends what was begun. Raises `RefNotFoundError`,
+        `AlreadyExistsError`, `StorageError`.
         """
         last = self.head(old)
         there = self.last(new)
         if there is not None and there.is_alive:
-            raise _taken(new, there.snapshot.hex())
-        try:
-            made = self._append(new, there, RefAction.RENAMED_FROM, last.snapshot, actor, reason, other=old.name)
-        except RefMovedError as error:
-            raise _taken(new, str(error.fields.get("actual"))) from error
+            if not self._was_begun(old, there):
+                raise _taken(new, there.snapshot.hex())
+            made = there
+            if made.snapshot != last.snapshot:
+                made = self._append(new, made, RefAction.SET, last.snapshot, actor, f"moved as {old.name!r}")
+        else:
+            try:
+                made = self._append(new, there, RefAction.RENAMED_FROM, last.snapshot, actor, reason, other=old.name)
+            except RefMovedError as error:
+                raise _taken(new, str(error.fields.get("actual"))) from error
         for _ in range(_RENAME_TRIES):
             try:
                 self._append(old, last, RefAction.RENAMED_TO, last.snapshot, actor, reason, other=new.name)
@@ -176,6 +186,19 @@ class RefStore:
             hint=f"stop its writers, then delete {old.name!r}",
             ref=old.name,
         )
+
+    def _was_begun(self, old: RefName, there: RefRecord) -> bool:
+        """Whether `there`, where the new name stands, is the first half of a rename of `old` that has no second half.
+
+        Counted, since clocks of several machines may disagree; and `old` must not have died since, else it is another
+        branch of the same name.
+        """
+        if there.action is not RefAction.RENAMED_FROM or there.other != old.name:
+            return False
+        log = self.log(old)
+        begun = [r for r in self.log(there.ref) if (r.action, r.other) == (RefAction.RENAMED_FROM, old.name)]
+        ended = [r for r in log if (r.action, r.other) == (RefAction.RENAMED_TO, there.ref.name)]
+        return len(ended) < len(begun) and all(record.is_alive for record in log if record.time_ns >= there.time_ns)
 
     def _append(
         self,
