@@ -13,10 +13,10 @@ The way of the data, and of the packages: file -> `chunking` -> `packs` -> recip
 (`repository`) -> `read`, `versioning`, `mount`. The words are in `moorage.model`, the errors in `moorage.errors`.
 """
 
-#from moorage.api import Repository
-#from moorage.api import open_path as open  # noqa: A004  # `moorage.open`, as in `dvc.api.open`
-#from moorage.errors import MoorageError
+from moorage.api import Repository
+from moorage.api import open_path as open  # noqa: A004  # `moorage.open`, as in `dvc.api.open`
+from moorage.errors import MoorageError
 
-#__all__ = ["MoorageError", "Repository", "__version__", "open"]
+__all__ = ["MoorageError", "Repository", "__version__", "open"]
 
 __version__ = "0.1.0"
