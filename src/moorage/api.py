@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import IO, BinaryIO, Literal, Protocol, Self, TextIO, overload
+from typing import IO, BinaryIO, Literal, Protocol, Self, TextIO, cast, overload
 
 from moorage.errors import InvalidInputError
 from moorage.ingest.commit import CommitResult, commit
@@ -84,7 +84,9 @@ class _Open:
     @overload
     def __get__(self, instance: Repository, owner: type[Repository]) -> _OpenFile: ...
     def __get__(self, instance: Repository | None, owner: type[Repository]) -> _OpenRepository | _OpenFile:
-        return owner._open_repository if instance is None else instance._open_file  # noqa: SLF001  # its own class
+        if instance is None:
+            return owner._open_repository  # noqa: SLF001  # of the class that this belongs to
+        return cast(_OpenFile, instance._open_file)  # noqa: SLF001  # its result depends on `mode`, as the protocol says
 
 
 class Repository:
