@@ -1,8 +1,9 @@
 """One LMDB environment a path and process, shared, checked before it is opened, and grown when it is full.
 
-LMDB forbids opening a path twice in one process and using an environment across `fork`; both are seen to here. Writers
-of all processes take turns by a lock file, which also covers the seal (see `seal`); readers never wait for it: an
-opener that finds it taken knows that a live writer vouches for the file.
+LMDB forbids opening a path twice in one process and using an environment across `fork`; both are seen to here, so that
+the workers which a data loader forks can read on. Writers of all processes take turns by a lock file, which also covers
+the seal (see `seal`); readers never wait for it: an opener that finds it taken knows that a live writer vouches for the
+file.
 """
 
 from __future__ import annotations
@@ -36,23 +37,39 @@ class Environment:
         """Open, or make, the environment in `folder`, deleting what is damaged. Raises `OSError`, `lmdb.Error`."""
         self.folder = folder
         self.users = 0
+        self._names = databases
         folder.mkdir(parents=True, exist_ok=True)
-        self._lock_fd = os.open(folder / "writer.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self._open()
+
+    def _open(self) -> None:
+        self._pid = os.getpid()
         self._thread_lock = threading.Lock()
+        self._lock_fd = os.open(self.folder / "writer.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             self._discard_unsound()
             self.env = lmdb.open(
-                str(folder),
+                str(self.folder),
                 map_size=_MAP_BYTES,
-                max_dbs=len(databases),
+                max_dbs=len(self._names),
                 max_readers=_MAX_READERS,
+                mode=0o666,
                 lib_version=0,
             )
             self.env.reader_check()
-            self.databases = self._open_databases(databases)
+            self.databases = self._open_databases(self._names)
         except BaseException:
             os.close(self._lock_fd)
             raise
+
+    def _open_again_after_fork(self) -> None:
+        """In a forked child, close what was inherited, which LMDB allows, and open it anew.
+
+        The lock file too: an inherited descriptor shares its lock with the parent.
+        """
+        if os.getpid() != self._pid:
+            self.env.close()
+            os.close(self._lock_fd)
+            self._open()
 
     def _open_databases(self, names: tuple[bytes, ...]) -> dict[bytes, lmdb._Database]:
         try:
@@ -87,6 +104,7 @@ class Environment:
     def read(self, work: Callable[[lmdb.Transaction], T]) -> T:
         """Run `work` in a read transaction. Raises `IndexDamaged` for whatever LMDB cannot make sense of."""
         try:
+            self._open_again_after_fork()
             return self._read(work)
         except lmdb.Error as error:
             raise IndexDamaged(f"{self.folder}: {error}") from error
@@ -108,6 +126,7 @@ class Environment:
         Raises `IndexUnwritable`, and what `work` raises.
         """
         try:
+            self._open_again_after_fork()
             self._write(work)
         except (lmdb.Error, OSError) as error:
             raise IndexUnwritable(f"{self.folder}: {error}") from error

@@ -66,10 +66,11 @@ class LmdbIndex(Index):
         """Open or make the index in `folder`. Raises `OSError`, `lmdb.Error`."""
         self._folder = folder
         self._environment = acquire(folder, (_PLACES, _PACKS, _SEGMENTS))
-        self._places = self._environment.databases[_PLACES]
-        self._packs_db = self._environment.databases[_PACKS]
-        self._segments_db = self._environment.databases[_SEGMENTS]
         self._pack_of_key: dict[bytes, PackId] = {}
+
+    def _database(self, name: bytes) -> lmdb._Database:
+        """Asked for inside a transaction: after a fork it is another one."""
+        return self._environment.databases[name]
 
     def find(self, ids: Sequence[ObjectId]) -> list[PackLocation | None]:
         """See `Index.find`. Raises `IndexDamaged`."""
@@ -77,9 +78,10 @@ class LmdbIndex(Index):
 
     def _find(self, transaction: lmdb.Transaction, ids: Sequence[ObjectId]) -> list[PackLocation | None]:
         found: list[PackLocation | None] = []
+        places = self._database(_PLACES)
         for id in ids:
             key = bytes([KIND_OF_ID[type(id)]]) + id
-            sealed = transaction.get(key, db=self._places)
+            sealed = transaction.get(key, db=places)
             if sealed is None:
                 found.append(None)
                 continue
@@ -93,7 +95,7 @@ class LmdbIndex(Index):
     def _pack(self, transaction: lmdb.Transaction, key: bytes) -> PackId:
         pack = self._pack_of_key.get(key)
         if pack is None:
-            sealed = transaction.get(key, db=self._packs_db)
+            sealed = transaction.get(key, db=self._database(_PACKS))
             if sealed is None:
                 raise IndexDamaged("the index refers to a pack that it does not list")
             pack = self._pack_of_key[key] = PackId(_opened(key, sealed))
@@ -107,11 +109,11 @@ class LmdbIndex(Index):
         def work(transaction: lmdb.Transaction) -> None:
             for pack, entries in contents:
                 pack_key = pack[:_PACK_KEY_BYTES]
-                if not transaction.put(pack_key, _sealed(pack_key, pack), db=self._packs_db, overwrite=False):
+                if not transaction.put(pack_key, _sealed(pack_key, pack), db=self._database(_PACKS), overwrite=False):
                     continue
-                transaction.cursor(db=self._places).putmulti(_items(pack_key, entries), overwrite=False)
+                transaction.cursor(db=self._database(_PLACES)).putmulti(_items(pack_key, entries), overwrite=False)
             for segment in taken:
-                transaction.put(bytes(segment), _sealed(segment, b""), db=self._segments_db)
+                transaction.put(bytes(segment), _sealed(segment, b""), db=self._database(_SEGMENTS))
 
         self._environment.write(work)
 
@@ -119,7 +121,7 @@ class LmdbIndex(Index):
         """See `Index.packs`. Raises `IndexDamaged`."""
 
         def work(transaction: lmdb.Transaction) -> set[PackId]:
-            return {PackId(_opened(key, value)) for key, value in transaction.cursor(db=self._packs_db)}
+            return {PackId(_opened(key, value)) for key, value in transaction.cursor(db=self._database(_PACKS))}
 
         return self._environment.read(work)
 
@@ -128,7 +130,7 @@ class LmdbIndex(Index):
 
         def work(transaction: lmdb.Transaction) -> set[SegmentId]:
             found = set()
-            for key, value in transaction.cursor(db=self._segments_db):
+            for key, value in transaction.cursor(db=self._database(_SEGMENTS)):
                 _opened(key, value)
                 found.add(SegmentId(bytes(key)))
             return found
@@ -141,7 +143,7 @@ class LmdbIndex(Index):
 
         def work(transaction: lmdb.Transaction) -> list[bytes]:
             found: list[bytes] = []
-            cursor = transaction.cursor(db=self._places)
+            cursor = transaction.cursor(db=self._database(_PLACES))
             if not cursor.set_range(lowest):
                 return found
             for key in cursor.iternext(keys=True, values=False):
@@ -163,7 +165,7 @@ class LmdbIndex(Index):
             last = bytes([kind]) + batch[-1] + b"\0"
 
     def _batch(self, transaction: lmdb.Transaction, start: bytes, kind: ObjectKind) -> list[bytes]:
-        cursor = transaction.cursor(db=self._places)
+        cursor = transaction.cursor(db=self._database(_PLACES))
         found: list[bytes] = []
         if not cursor.set_range(start):
             return found
@@ -177,8 +179,8 @@ class LmdbIndex(Index):
         """See `Index.clear`."""
 
         def work(transaction: lmdb.Transaction) -> None:
-            for database in (self._places, self._packs_db, self._segments_db):
-                transaction.drop(database, delete=False)
+            for name in (_PLACES, _PACKS, _SEGMENTS):
+                transaction.drop(self._database(name), delete=False)
 
         self._environment.write(work)
 

@@ -61,7 +61,6 @@ class StatCache:
     def __init__(self, folder: Path) -> None:
         """Open or make the cache in `folder`. Raises `OSError`, `lmdb.Error`."""
         self._environment: Environment = acquire(folder, (_FILES,))
-        self._files = self._environment.databases[_FILES]
 
     def find(self, files: Sequence[FileIdentity]) -> list[KnownContent | None]:
         """What each file holds, None where that is not known for sure."""
@@ -77,7 +76,7 @@ class StatCache:
 
     def _find(self, transaction: lmdb.Transaction, file: FileIdentity) -> KnownContent | None:
         key = _KEY.pack(file.device, file.inode)
-        found = transaction.get(key, db=self._files)
+        found = transaction.get(key, db=self._environment.databases[_FILES])
         if found is None or len(found) < _VALUE.size + _CRC.size:
             return None
         value = bytes(found[: -_CRC.size])
@@ -104,14 +103,13 @@ class StatCache:
         if not items:
             return
         try:
-            self._environment.write(lambda transaction: _put(transaction, items, self._files))
+            self._environment.write(lambda transaction: self._put(transaction, items))
         except IndexUnwritable as error:
             _log.warning("the stat cache was not written: %s", error)
+
+    def _put(self, transaction: lmdb.Transaction, items: list[tuple[bytes, bytes]]) -> None:
+        transaction.cursor(db=self._environment.databases[_FILES]).putmulti(items, overwrite=True)
 
     def close(self) -> None:
         """Give the cache back."""
         release(self._environment)
-
-
-def _put(transaction: lmdb.Transaction, items: list[tuple[bytes, bytes]], database: lmdb._Database) -> None:
-    transaction.cursor(db=database).putmulti(items, overwrite=True)
