@@ -38,11 +38,15 @@ class Digest(bytes):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read 64 hexadecimal digits. Raises `InvalidInputError`."""
+        """Read 64 hexadecimal digits, of either case. Raises `InvalidInputError`."""
         try:
-            return cls(bytes.fromhex(text))
-        except ValueError as error:
-            raise InvalidInputError(f"not a {cls.__name__}: {text!r}; expected 64 hexadecimal digits") from error
+            # The length is asked of the text, since fromhex() passes over white space.
+            raw = bytes.fromhex(text) if len(text) == 2 * DIGEST_BYTES else b""
+        except ValueError:
+            raw = b""
+        if len(raw) != DIGEST_BYTES:
+            raise InvalidInputError(f"not a {cls.__name__}: {text[:80]!r}; expected 64 hexadecimal digits")
+        return cls(raw)
 
     @property
     def short(self) -> str:

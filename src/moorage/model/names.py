@@ -18,16 +18,30 @@ MAX_PATH_BYTES = 4095
 """What Linux allows one path (PATH_MAX without the final NUL); a deeper tree could be stored but never be read back by
 path."""
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+"""Those of ASCII and those of Latin-1, which terminals obey as well."""
 _HEX_ID = re.compile(r"[0-9a-f]{64}")
+
+
+def check_text(text: str, what: str) -> str:
+    """Return `text`, free text of people, if it can be written down as UTF-8. Raises `InvalidInputError`.
+
+    What the operating system hands over (arguments, user names) may hold bytes that are not text.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InvalidInputError(f"the {what} is not valid Unicode: {text[:80]!r}") from error
+    return text
 
 
 def check_ref_name(name: str) -> str:
     """Return `name` if a branch or tag may be called so. Raises `InvalidInputError` that says why not.
 
-    Slashes are welcome (`experiment/model_v2`). Refused: what a revision uses as punctuation (`:`, `@{`, `~`),
-    controls, a leading `-` (looks like an option), empty parts, the parts `.` and `..`, and 64 hexadecimal digits
-    (looks like a snapshot id).
+    Slashes are welcome (`experiment/model_v2`). Refused: what a revision uses as punctuation (`:`, `@{`, `~`, and `@`
+    alone), controls, a leading `-` (looks like an option), a leading `refs/` (says which kind of ref is meant), empty
+    parts, the parts `.` and `..`, 64 hexadecimal digits (looks like a snapshot id), and what is longer than 200 bytes
+    when quoted.
     """
     problem = _ref_name_problem(name)
     if problem is not None:

@@ -15,11 +15,13 @@ from itertools import accumulate
 
 from moorage.errors import InvalidInputError
 from moorage.model.digest import DIGEST_BYTES, ChunkId, RecipeId
+from moorage.model.limits import MAX_SIZE_BYTES
 
 MAX_REFERENCES = 8_192
 """In one recipe object."""
 MAX_LEVEL = 8
 """8,192 ** 8 chunks are more than any disk holds; a deeper recipe is an attack or a bug."""
+MAX_CHUNK_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,7 @@ class Recipe:
     level: int
     """0: the references are chunks. n: they are recipes of level n - 1."""
     sizes: tuple[int, ...]
-    """Raw bytes that each reference stands for; each at least 1."""
+    """Raw bytes that each reference stands for; each at least 1, and of a chunk at most 16 MiB."""
     ids: bytes
     """32 bytes a reference, in order."""
     ends: array[int] = field(init=False, repr=False, compare=False)
@@ -44,8 +46,10 @@ class Recipe:
             raise InvalidInputError(f"a recipe holds 1 to {MAX_REFERENCES} references, not {count}")
         if len(self.ids) != count * DIGEST_BYTES:
             raise InvalidInputError("a recipe's sizes and ids differ in number")
-        if min(self.sizes) < 1:
-            raise InvalidInputError("a recipe refers to an empty chunk")
+        if min(self.sizes) < 1 or (self.level == 0 and max(self.sizes) > MAX_CHUNK_BYTES):
+            raise InvalidInputError(f"a recipe refers to a chunk that is empty or longer than {MAX_CHUNK_BYTES} bytes")
+        if sum(self.sizes) > MAX_SIZE_BYTES:
+            raise InvalidInputError("a recipe stands for more bytes than a file can have")
         object.__setattr__(self, "ends", array("Q", accumulate(self.sizes)))
 
     def __len__(self) -> int:

@@ -7,11 +7,15 @@ together are the ref log.
 from __future__ import annotations
 
 import enum
+import re
 from dataclasses import dataclass
 
 from moorage.errors import InvalidInputError
 from moorage.model.digest import SnapshotId
-from moorage.model.names import check_ref_name
+from moorage.model.limits import MAX_TIME_NS
+from moorage.model.names import check_ref_name, check_text
+
+_TRANSACTION = re.compile(r"[0-9a-f]{32}")
 
 
 class RefKind(enum.StrEnum):
@@ -84,8 +88,17 @@ class RefRecord:
         """Refuse impossible records."""
         if self.number < 1 or (self.number == 1) != (not self.previous):
             raise InvalidInputError(f"record {self.number} of {self.ref} does not follow its predecessor")
+        transactions = (self.transaction, self.previous) if self.previous else (self.transaction,)
+        if not all(map(_TRANSACTION.fullmatch, transactions)):
+            raise InvalidInputError(f"record {self.number} of {self.ref}: a transaction is 32 hexadecimal digits")
+        if not 0 <= self.time_ns <= MAX_TIME_NS:
+            raise InvalidInputError(f"record {self.number} of {self.ref} is of an impossible time")
+        check_text(self.actor, "actor")
+        check_text(self.reason, "reason")
         if (self.action in (RefAction.RENAMED_FROM, RefAction.RENAMED_TO)) != bool(self.other):
             raise InvalidInputError("a rename, and nothing else, names another ref")
+        if self.other:
+            check_ref_name(self.other)
 
     @property
     def is_alive(self) -> bool:

@@ -8,6 +8,8 @@ from typing import TypeAlias
 
 from moorage.errors import InvalidInputError
 from moorage.model.digest import ContentDigest, SnapshotId, TreeId
+from moorage.model.limits import MAX_SIZE_BYTES, MAX_TIME_NS
+from moorage.model.names import check_text
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 """Whatever JSON can say."""
@@ -37,5 +39,7 @@ class Snapshot:
         """Refuse impossible snapshots."""
         if len(self.parents) > MAX_PARENTS or len(set(self.parents)) != len(self.parents):
             raise InvalidInputError("a snapshot has at most two parents, and they differ")
-        if self.size_bytes < 0 or self.time_ns < 0:
-            raise InvalidInputError("negative size or time in a snapshot")
+        if not 0 <= self.size_bytes <= MAX_SIZE_BYTES or not 0 <= self.time_ns <= MAX_TIME_NS:
+            raise InvalidInputError("impossible size or time in a snapshot")
+        check_text(self.author, "author")
+        check_text(self.message, "message")

@@ -16,11 +16,14 @@ from itertools import pairwise
 
 from moorage.errors import InvalidInputError
 from moorage.model.digest import ContentDigest, ObjectId, RecipeId, TreeId
-from moorage.model.names import check_entry_name
+from moorage.model.limits import MAX_SIZE_BYTES, MAX_TIME_NS
+from moorage.model.names import check_entry_name, check_text
 
 MAX_TREE_ENTRIES = 8_192
 """In one tree object; a larger directory is a `TreeFork` over several."""
 MAX_TREE_LEVEL = 4
+MAX_TARGET_BYTES = 4095
+"""Of a symlink, what Linux allows (PATH_MAX without the final NUL)."""
 
 
 class EntryKind(enum.IntEnum):
@@ -57,14 +60,21 @@ class Entry:
     def __post_init__(self) -> None:
         """Refuse what no tree can hold."""
         check_entry_name(self.name)
-        if self.size_bytes < 0 or self.first_stored_ns < 0:
-            raise InvalidInputError(f"negative size or time in entry {self.name!r}")
+        if not 0 <= self.size_bytes <= MAX_SIZE_BYTES or not 0 <= self.first_stored_ns <= MAX_TIME_NS:
+            raise InvalidInputError(f"impossible size or time in entry {self.name!r}")
         if (self.kind is EntryKind.SYMLINK) != bool(self.target):
             raise InvalidInputError(f"a symlink, and nothing else, has a target: {self.name!r}")
+        if self.target:
+            self._check_target()
         if self.executable and self.kind is not EntryKind.FILE:
             raise InvalidInputError(f"only files are executable: {self.name!r}")
         if not self._object_fits():
             raise InvalidInputError(f"entry {self.name!r} has the wrong kind of object")
+
+    def _check_target(self) -> None:
+        check_text(self.target, "target of a symlink")
+        if "\0" in self.target or len(self.target.encode("utf-8")) > MAX_TARGET_BYTES:
+            raise InvalidInputError(f"no symlink can point where {self.name!r} does", name=self.name)
 
     def _object_fits(self) -> bool:
         if self.kind is EntryKind.DIRECTORY:
@@ -131,7 +141,7 @@ class TreeSpan:
     def __post_init__(self) -> None:
         """Refuse empty runs and illegal names."""
         check_entry_name(self.last_name)
-        if self.entries < 1:
+        if not 1 <= self.entries <= MAX_SIZE_BYTES:
             raise InvalidInputError("a span of a tree holds at least one entry")
 
 
