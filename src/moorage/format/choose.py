@@ -1,8 +1,8 @@
 """Which encoding suits these bytes? Decided on a sample, so that bytes that do not compress are never compressed.
 
 A sample of at most 16 KiB from the middle is written every way that could pay; the smallest wins if it saves at least a
-few percent. What won is remembered by a `Chooser`, one a file and thread, and only re-examined where the remembered way
-does worse or better than it did, so that the cost of choosing stays near one percent.
+few percent. What won is remembered by a `Chooser`, one a file, and only re-examined where the remembered way does worse
+or better than it did, so that the cost of choosing stays near one percent.
 """
 
 from __future__ import annotations
@@ -63,26 +63,31 @@ def _planes(sample: bytes | memoryview, codec: Codec, width: int, level: int) ->
 
 
 class Chooser:
-    """Remembers what suited the last sample of one stream of chunks. Not thread-safe; cheap to make."""
+    """Remembers what suited the last sample of one stream of chunks; cheap to make.
+
+    May be called from several threads: they may overwrite what each other remembers, which costs a little room and
+    never a byte's rightness.
+    """
 
     def __init__(self, level: int) -> None:
         """`level` is the repository's zstd level."""
         self._level = level
-        self._encoding: Encoding | None = None
-        self._ratio = 1.0
+        self._last: tuple[Encoding, float] | None = None
+        """One tuple, so that an encoding and its ratio always belong together."""
 
     def choose(self, data: bytes | memoryview, offset: int) -> Encoding:
-        """The encoding for chunks like `data`, which starts at `offset` of its file, that start at multiples of 8."""
+        """The encoding for chunks like `data` that start at multiples of 8 (see `Encoding.at`); `data` starts at
+        `offset` of its file."""
         start = max(0, (len(data) - SAMPLE_BYTES) // 2)
-        start -= (offset + start) % _WIDEST if start >= _WIDEST else 0
+        start += -(offset + start) % _WIDEST
         sample = memoryview(data)[start : start + SAMPLE_BYTES]
-        if self._encoding is None or not self._still_suits(sample):
-            self._encoding, self._ratio = choose(sample, level=self._level)
-        return self._encoding
+        last = self._last
+        if last is None or not self._still_suits(*last, sample):
+            self._last = last = choose(sample, level=self._level)
+        return last[0]
 
-    def _still_suits(self, sample: memoryview) -> bool:
-        encoding = self._encoding
-        if encoding is None or len(sample) < MIN_PLANES_BYTES:
+    def _still_suits(self, encoding: Encoding, remembered: float, sample: memoryview) -> bool:
+        if len(sample) < MIN_PLANES_BYTES:
             return False
         if encoding.codec is Codec.RAW:
             # What did not compress may be followed by what does: one cheap trial tells.
@@ -91,7 +96,7 @@ class Chooser:
             ratio = len(compress(sample, encoding.methods[0], self._level)) / len(sample)
         else:
             ratio = _planes_ratio(sample, encoding, self._level)
-        return abs(ratio - self._ratio) < _DRIFT
+        return abs(ratio - remembered) < _DRIFT
 
 
 def _planes_ratio(sample: memoryview, encoding: Encoding, level: int) -> float:

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import msgspec
 
-from moorage.errors import FormatError, InvalidInputError, NewerFormatError
+from moorage.errors import CorruptDataError, FormatError, InvalidInputError, NewerFormatError
+from moorage.format.keys import parse_number
 from moorage.format.record import decode_record, encode_record
 from moorage.model.config import FORMAT_VERSION, ChunkingParams, RepositoryConfig
 
@@ -62,7 +63,9 @@ def decode_config(data: bytes, *, key: str) -> RepositoryConfig:
     """Read `config/<n>` back. Raises `CorruptDataError`, `NewerFormatError`, `FormatError`."""
     record = decode_record(data, _Config, key=key)
     unknown = sorted(set(record.features) - KNOWN_FEATURES)
-    if record.format != FORMAT_VERSION or unknown or record.chunking.algorithm != ALGORITHM:
+    if record.format < FORMAT_VERSION:
+        raise FormatError(f"there is no format {record.format}: {key}", key=key)
+    if record.format > FORMAT_VERSION or unknown or record.chunking.algorithm != ALGORITHM:
         raise NewerFormatError(
             f"this repository was written by a newer version of moorage (format {record.format}, "
             f"chunking {record.chunking.algorithm!r}, unknown features: {', '.join(unknown) or 'none'})",
@@ -70,6 +73,8 @@ def decode_config(data: bytes, *, key: str) -> RepositoryConfig:
             format=record.format,
             features=unknown,
         )
+    if record.number != parse_number(key):
+        raise CorruptDataError(f"{key} holds configuration record {record.number}", hint="run `moorage check`", key=key)
     try:
         return RepositoryConfig(
             repository_id=record.repository,

@@ -63,7 +63,12 @@ _ID_TYPES: dict[int, type[ObjectId]] = {
 
 
 def encode_footer(entries: Sequence[PackEntry]) -> bytes:
-    """The footer of a pack that holds `entries`, in order of offset."""
+    """The footer of a pack that holds `entries`, in order of offset.
+
+    Raises `InvalidInputError` for none, or for more than fit into one footer.
+    """
+    if not 1 <= len(entries) <= MAX_PACK_OBJECTS:
+        raise InvalidInputError(f"a pack holds 1 to {MAX_PACK_OBJECTS} objects, not {len(entries)}")
     parts = [_FOOTER_HEAD.pack(_FOOTER_MAGIC, FOOTER_VERSION, len(entries))]
     parts += [
         _ENTRY.pack(e.id, e.offset_bytes, e.checksum, e.stored_bytes, e.raw_bytes, e.kind, e.codec) for e in entries
@@ -80,7 +85,9 @@ def decode_trailer(data: bytes, *, pack: PackId) -> int:
     """The length of the footer, from the last 48 bytes of `pack`. Raises `CorruptDataError`."""
     length, digest, magic = _TRAILER.unpack(data)
     if magic != _TRAILER_MAGIC or digest != pack or not _FOOTER_HEAD.size < length <= MAX_FOOTER_BYTES:
-        raise CorruptDataError(f"pack {pack.hex()} does not end as a pack does", hint="run `moorage check`", pack=pack)
+        raise CorruptDataError(
+            f"pack {pack.hex()} does not end as a pack does", hint="run `moorage check`", pack=pack.hex()
+        )
     return int(length)
 
 
@@ -88,7 +95,9 @@ def decode_footer(data: bytes, *, pack: PackId) -> list[PackEntry]:
     """Read a footer back and prove that it is `pack`'s. Raises `CorruptDataError`, `FormatError`,
     `NewerFormatError`."""
     if PackId.of(data) != pack:
-        raise CorruptDataError(f"the footer of pack {pack.hex()} is damaged", hint="run `moorage check`", pack=pack)
+        raise CorruptDataError(
+            f"the footer of pack {pack.hex()} is damaged", hint="run `moorage check`", pack=pack.hex()
+        )
     if len(data) < _FOOTER_HEAD.size:
         raise FormatError(f"the footer of pack {pack.hex()} is too short")
     magic, version, count = _FOOTER_HEAD.unpack_from(data)

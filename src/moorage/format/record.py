@@ -14,16 +14,20 @@ from typing import TypeVar
 import msgspec
 from blake3 import blake3
 
-from moorage.errors import CorruptDataError, FormatError, NewerFormatError
+from moorage.errors import CorruptDataError, FormatError, InvalidInputError, NewerFormatError
 
 T = TypeVar("T", bound=msgspec.Struct)
 MAX_RECORD_BYTES = 1024 * 1024
+"""Checksum line included."""
 
 
 def encode_record(value: msgspec.Struct) -> bytes:
-    """The bytes of one record file."""
+    """The bytes of one record file. Raises `InvalidInputError` for one that no reader would take, being too long."""
     line = msgspec.json.encode(value)
-    return line + b"\nblake3 " + blake3(line).hexdigest().encode() + b"\n"
+    data = line + b"\nblake3 " + blake3(line).hexdigest().encode() + b"\n"
+    if len(data) > MAX_RECORD_BYTES:
+        raise InvalidInputError(f"a record is at most {MAX_RECORD_BYTES} bytes long, this one would be {len(data)}")
+    return data
 
 
 def decode_record(data: bytes, into: type[T], *, key: str) -> T:

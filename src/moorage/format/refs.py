@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import msgspec
 
-from moorage.errors import CorruptDataError, FormatError, InvalidInputError, NewerFormatError
+from moorage.errors import CorruptDataError, FormatError, NewerFormatError
 from moorage.format.keys import ref_key
 from moorage.format.record import decode_record, encode_record
 from moorage.model.config import FORMAT_VERSION
@@ -71,7 +71,7 @@ def decode_ref_record(data: bytes, *, key: str, repository_id: str) -> RefRecord
     Raises `CorruptDataError`, `NewerFormatError`, `FormatError`.
     """
     raw = decode_record(data, _Record, key=key)
-    if raw.format != FORMAT_VERSION:
+    if raw.format > FORMAT_VERSION:
         raise NewerFormatError(f"{key} is of format {raw.format}", hint="upgrade moorage", key=key)
     try:
         record = RefRecord(
@@ -88,10 +88,9 @@ def decode_ref_record(data: bytes, *, key: str, repository_id: str) -> RefRecord
         )
     except ValueError as error:  # InvalidInputError is one
         raise FormatError(f"impossible ref record: {key}: {error}", key=key) from error
-    try:
-        expected_key = ref_key(record.ref, record.number)
-    except InvalidInputError as error:
-        raise FormatError(f"impossible ref record: {key}: {error.message}", key=key) from error
+    if raw.format != FORMAT_VERSION or raw.snapshot != record.snapshot.hex():
+        raise FormatError(f"not canonical: {key}", key=key)
+    expected_key = ref_key(record.ref, record.number)
     if expected_key != key or raw.repository != repository_id:
         raise CorruptDataError(
             f"ref record {key} belongs to {expected_key} of repository {raw.repository[:12]}",

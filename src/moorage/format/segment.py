@@ -6,9 +6,10 @@
     12       4             s, how many segments this one supersedes
     16       4             r, how many packs are retired
     20       4             p, how many packs are listed
-    24       32*s          ids of superseded segments, ascending
-    ...      32*r          ids of retired packs, ascending: readers may use them, writers never deduplicate against them
-    ...      each          u32 length, then the footer of one pack; in ascending order of pack id
+    24       32*s          ids of superseded segments, ascending, each once
+    ...      32*r          ids of retired packs, ascending, each once: readers may use them, writers never deduplicate
+                           against them
+    ...      each          u32 length, then the footer of one pack; in ascending order of pack id, each once
 
 A segment's id is BLAKE3 of its bytes; the id of each listed pack is BLAKE3 of its footer. Derived: everything in it can
 be had from the packs, but for `supersedes` and `retired`, which are decisions.
@@ -49,11 +50,10 @@ class Segment:
 def encode_segment(
     footers: Sequence[bytes], supersedes: Sequence[SegmentId] = (), retired: Sequence[PackId] = ()
 ) -> bytes:
-    """The canonical bytes of a segment that lists the packs with these footers."""
-    packs = sorted((PackId.of(footer), footer) for footer in footers)
-    parts = [_HEAD.pack(_MAGIC, _VERSION, len(supersedes), len(retired), len(packs))]
-    parts += sorted(supersedes)
-    parts += sorted(retired)
+    """The canonical bytes of a segment that lists the packs with these footers; what is given twice is listed once."""
+    packs = sorted({PackId.of(footer): footer for footer in footers}.items())
+    old_segments, old_packs = sorted(set(supersedes)), sorted(set(retired))
+    parts = [_HEAD.pack(_MAGIC, _VERSION, len(old_segments), len(old_packs), len(packs)), *old_segments, *old_packs]
     for _, footer in packs:
         parts += (_LENGTH.pack(len(footer)), footer)
     return b"".join(parts)
@@ -63,7 +63,9 @@ def decode_segment(data: bytes, *, segment: SegmentId) -> Segment:
     """Read a segment back and prove that it is `segment`. Raises `CorruptDataError`, `FormatError`,
     `NewerFormatError`."""
     if SegmentId.of(data) != segment:
-        raise CorruptDataError(f"index segment {segment.hex()} is damaged", hint="run `moorage check`", segment=segment)
+        raise CorruptDataError(
+            f"index segment {segment.hex()} is damaged", hint="run `moorage check`", segment=segment.hex()
+        )
     if len(data) < _HEAD.size:
         raise FormatError(f"index segment {segment.hex()} is too short")
     magic, version, n_supersedes, n_retired, n_packs = _HEAD.unpack_from(data)

@@ -17,6 +17,9 @@ from moorage.model.digest import ContentDigest, SnapshotId, TreeId
 from moorage.model.snapshot import Json, Snapshot
 
 _VERSION = 1
+_MAX_NESTING = 64
+"""Of arrays and objects in metadata. How deep a decoder goes depends on how deep its caller stands, and what one commit
+could write every reader must be able to read."""
 
 
 class _Wire(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
@@ -36,7 +39,10 @@ _decoder = msgspec.msgpack.Decoder(_Wire)
 
 
 def canonical_json(metadata: Mapping[str, Json]) -> str:
-    """Canonical JSON of one object. Raises `InvalidInputError` for what JSON cannot say, such as NaN."""
+    """Canonical JSON of one object. Raises `InvalidInputError` for what JSON cannot say, such as NaN, and for what is
+    nested more than 64 deep."""
+    if _nesting(metadata) > _MAX_NESTING:
+        raise InvalidInputError(f"metadata is nested more than {_MAX_NESTING} deep")
     try:
         text = msgspec.json.encode(dict(metadata), order="sorted").decode("utf-8")
         again = msgspec.json.decode(text)
@@ -46,6 +52,22 @@ def canonical_json(metadata: Mapping[str, Json]) -> str:
     if not same:
         raise InvalidInputError("metadata does not survive JSON: use strings for keys, and numbers that JSON can hold")
     return text
+
+
+def _nesting(value: object) -> int:
+    """How deep arrays and objects are nested in `value`; looks no deeper than it must to refuse."""
+    level: list[object] = [value]
+    for depth in range(_MAX_NESTING + 1):
+        inner: list[object] = []
+        for item in level:
+            if isinstance(item, Mapping):
+                inner += item.values()
+            elif isinstance(item, list | tuple):
+                inner += item
+        level = [item for item in inner if isinstance(item, Mapping | list | tuple)]
+        if not level:
+            return depth + 1
+    return _MAX_NESTING + 1
 
 
 def encode_snapshot(snapshot: Snapshot) -> bytes:
@@ -68,10 +90,14 @@ def encode_snapshot(snapshot: Snapshot) -> bytes:
 
 def decode_snapshot(data: bytes) -> Snapshot:
     """Read a snapshot back. Raises `FormatError`, `NewerFormatError`."""
+    # A newer version may have other fields, so its number, a small integer at the front of an array, is looked at
+    # before the rest.
+    if len(data) >= 2 and data[0] & 0xF0 == 0x90 and _VERSION < data[1] < 0x80:
+        raise NewerFormatError(f"a snapshot of version {data[1]}", hint="upgrade moorage")
     try:
         wire = _decoder.decode(data)
         if wire.version != _VERSION:
-            raise NewerFormatError(f"a snapshot of version {wire.version}", hint="upgrade moorage")
+            raise FormatError(f"not a snapshot: there is no version {wire.version}")
         metadata = msgspec.json.decode(wire.metadata, type=dict[str, object])
         snapshot = Snapshot(
             tree=TreeId(wire.tree),

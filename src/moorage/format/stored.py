@@ -39,7 +39,7 @@ import xxhash
 import zstandard
 
 from moorage import native
-from moorage.errors import CorruptDataError, NewerFormatError
+from moorage.errors import CorruptDataError, InvalidInputError, NewerFormatError
 from moorage.model.objects import Codec, ObjectKind
 
 _HEADER = struct.Struct("<BBHII")
@@ -121,7 +121,12 @@ def compress(data: bytes | memoryview, method: Method, level: int) -> bytes | me
 
 
 def encode_stored(raw: bytes | memoryview, kind: ObjectKind, encoding: Encoding, *, level: int) -> bytes:
-    """Header and payload of one object; falls back to raw where the encoding saves next to nothing."""
+    """Header and payload of one object; falls back to raw where the encoding saves next to nothing.
+
+    Raises `InvalidInputError` for an object that no reader would take: an empty one, or one above `MAX_RAW_BYTES`.
+    """
+    if not 1 <= len(raw) <= MAX_RAW_BYTES:
+        raise InvalidInputError(f"an object holds 1 to {MAX_RAW_BYTES} bytes, not {len(raw)}")
     if encoding.codec is Codec.RAW:
         payload: list[bytes | memoryview] = [raw]
     elif encoding.codec is Codec.ZSTD:
@@ -214,6 +219,9 @@ def _decompress(frame: memoryview, raw_bytes: int) -> bytes:
         parameters = zstandard.get_frame_parameters(frame)
         if parameters.content_size != raw_bytes or parameters.dict_id or parameters.has_checksum:
             raise CorruptDataError(f"a zstd frame claims {parameters.content_size} bytes instead of {raw_bytes}")
-        return _contexts.decompressor.decompress(frame, max_output_size=raw_bytes, allow_extra_data=False)
+        raw = _contexts.decompressor.decompress(frame, max_output_size=raw_bytes, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise CorruptDataError(f"a stored object does not decompress: {error}") from error
+    if len(raw) != raw_bytes:
+        raise CorruptDataError(f"a zstd frame holds {len(raw)} bytes instead of {raw_bytes}")
+    return raw

@@ -27,15 +27,15 @@ def read_footer(storage: Storage, pack: PackId) -> bytes:
     try:
         size = storage.size(key)
         if size < MIN_PACK_BYTES:
-            raise CorruptDataError(f"pack {pack.hex()} is cut short", hint="run `moorage check`", pack=pack)
+            raise CorruptDataError(f"pack {pack.hex()} is cut short", hint="run `moorage check`", pack=pack.hex())
         length = decode_trailer(storage.get_range(key, size - TRAILER_BYTES, size), pack=pack)
         if len(PACK_MAGIC) + length + TRAILER_BYTES > size:
-            raise CorruptDataError(f"pack {pack.hex()} is cut short", hint="run `moorage check`", pack=pack)
+            raise CorruptDataError(f"pack {pack.hex()} is cut short", hint="run `moorage check`", pack=pack.hex())
         footer = storage.get_range(key, size - TRAILER_BYTES - length, size - TRAILER_BYTES)
     except KeyNotFoundError as error:
-        raise MissingObjectError(f"pack {pack.hex()} is gone", hint="run `moorage check`", pack=pack) from error
+        raise MissingObjectError(f"pack {pack.hex()} is gone", hint="run `moorage check`", pack=pack.hex()) from error
     if data_end(decode_footer(footer, pack=pack)) != size - TRAILER_BYTES - length:
-        raise CorruptDataError(f"pack {pack.hex()} is not as long as its footer says", pack=pack)
+        raise CorruptDataError(f"pack {pack.hex()} is not as long as its footer says", pack=pack.hex())
     return footer
 
 

@@ -44,7 +44,7 @@ class StoredObject:
             raise CorruptDataError(
                 f"a {self.kind.name.lower()} did not survive its own encoding; nothing was written",
                 hint="test this machine's memory",
-                id=self.id,
+                id=self.id.hex(),
             )
 
 
