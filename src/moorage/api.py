@@ -11,7 +11,7 @@ A revision is a branch, a tag, a snapshot id or a prefix of one, `prod@{1}`, `pr
 location is `revision:path` (see `moorage.read.resolve`). Every error is a `moorage.errors.MoorageError`; each method
 may raise `DataError`, `FormatError` and `StorageError` besides what it names.
 
-Thread-safe; not to be used across `fork`: open the repository in the child.
+Thread-safe. A child made by `fork` may go on using it, if no other thread did at the moment of the fork.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ _MAP_BYTES = 64 * 1024 * 1024 * 1024
 _MAX_READERS = 1024
 T = TypeVar("T")
 
-_open: dict[tuple[str, int], Environment] = {}
+_open: dict[str, Environment] = {}
 _open_lock = threading.Lock()
 
 
@@ -61,7 +61,7 @@ class Environment:
             os.close(self._lock_fd)
             raise
 
-    def _open_again_after_fork(self) -> None:
+    def open_again_after_fork(self) -> None:
         """In a forked child, close what was inherited, which LMDB allows, and open it anew.
 
         The lock file too: an inherited descriptor shares its lock with the parent.
@@ -104,7 +104,7 @@ class Environment:
     def read(self, work: Callable[[lmdb.Transaction], T]) -> T:
         """Run `work` in a read transaction. Raises `IndexDamaged` for whatever LMDB cannot make sense of."""
         try:
-            self._open_again_after_fork()
+            self.open_again_after_fork()
             return self._read(work)
         except lmdb.Error as error:
             raise IndexDamaged(f"{self.folder}: {error}") from error
@@ -126,7 +126,7 @@ class Environment:
         Raises `IndexUnwritable`, and what `work` raises.
         """
         try:
-            self._open_again_after_fork()
+            self.open_again_after_fork()
             self._write(work)
         except (lmdb.Error, OSError) as error:
             raise IndexUnwritable(f"{self.folder}: {error}") from error
@@ -151,11 +151,13 @@ class Environment:
 
 def acquire(folder: Path, databases: tuple[bytes, ...]) -> Environment:
     """The environment of `folder` in this process, opened if it is not. Raises `OSError`, `lmdb.Error`."""
-    key = (os.path.realpath(folder), os.getpid())
+    key = os.path.realpath(folder)
     with _open_lock:
         environment = _open.get(key)
         if environment is None:
             environment = _open[key] = Environment(folder, databases)
+        else:
+            environment.open_again_after_fork()
         environment.users += 1
         return environment
 
@@ -164,10 +166,6 @@ def release(environment: Environment) -> None:
     """Give an environment back; closed when nobody in this process uses it."""
     with _open_lock:
         environment.users -= 1
-        if environment.users > 0:
-            return
-        for key, value in list(_open.items()):
-            if value is environment:
-                del _open[key]
-                if key[1] == os.getpid():
-                    environment.close()
+        if environment.users == 0:
+            del _open[os.path.realpath(environment.folder)]
+            environment.close()

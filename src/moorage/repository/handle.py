@@ -28,7 +28,10 @@ from moorage.storage.local import LocalStorage
 
 
 class RepositoryHandle:
-    """Storage, index, objects, trees, refs and history of one repository. Thread-safe; not to be used across `fork`."""
+    """Storage, index, objects, trees, refs and history of one repository.
+
+    Thread-safe. A child made by `fork` may go on using it, if no other thread did at the moment of the fork.
+    """
 
     def __init__(self, storage: Storage, config: RepositoryConfig, index: Index, root: Path | None = None) -> None:
         """Join what is open already; most callers want `open` or `create`."""

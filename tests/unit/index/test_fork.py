@@ -13,7 +13,9 @@ from tests.needs import needs_linux
 def _in_child(repo: moorage.Repository, pipe: Connection) -> None:
     first = repo.read("prod:a.txt")
     repo.commit(b"from the child", branch="prod", at="b.txt")
-    pipe.send((first, repo.read("prod:b.txt")))
+    assert repo.root is not None
+    with moorage.Repository.open(repo.root) as another:
+        pipe.send((first, another.read("prod:b.txt")))
     pipe.close()
 
 
