@@ -71,8 +71,12 @@ def move(handle: RepositoryHandle, name: str, id: SnapshotId) -> RefRecord:
     ref = RefName(RefKind.BRANCH, name)
     if not handle.refs.exists(ref):
         return handle.refs.create(ref, id, actor="tester", reason="test")
-    expected = handle.refs.head(ref).snapshot
-    return handle.refs.move(ref, id, expected=expected, actor="tester", reason="test")
+    return handle.refs.move(ref, id, expected=head(handle, name), actor="tester", reason="test")
+
+
+def head(handle: RepositoryHandle, name: str) -> SnapshotId:
+    """Where a branch stands."""
+    return handle.refs.head(RefName(RefKind.BRANCH, name)).snapshot
 
 
 def tag(handle: RepositoryHandle, name: str, id: SnapshotId) -> RefRecord:
@@ -87,6 +91,19 @@ def flat(files: Mapping[str, Content], above: str = "") -> dict[str, Content]:
         path = f"{above}{name}"
         found.update(flat(content, path + "/") if isinstance(content, Mapping) else {path: content})
     return found
+
+
+def logical_bytes(files: Mapping[str, Content]) -> int:
+    """The sum of all lengths."""
+    total = 0
+    for content in flat(files).values():
+        if isinstance(content, bytes):
+            total += len(content)
+        elif isinstance(content, Program):
+            total += len(content.data)
+        elif isinstance(content, Link):
+            total += len(content.target)
+    return total
 
 
 def write_out(files: Mapping[str, Content], directory: Path) -> None:
