@@ -1,9 +1,15 @@
 """One LMDB environment a path and process, shared, checked before it is opened, and grown when it is full.
 
 LMDB forbids opening a path twice in one process and using an environment across `fork`; both are seen to here, so that
-the workers which a data loader forks can read on. Writers of all processes take turns by a lock file, which also covers
-the seal (see `seal`); readers never wait for it: an opener that finds it taken knows that a live writer vouches for the
-file.
+the workers which a data loader forks can read on. Two lock files:
+
+    writer.lock   held during a write transaction and until its seal is written (see `seal`). Readers never wait for it:
+                  an opener that finds it taken knows that a live writer vouches for the file.
+    open.lock     held from the look at the seal until the environment is open, a moment: else one process could delete
+                  the files of an unsound environment while another is between opening its lock file and its data file,
+                  and two processes with different lock files on one data file read pages that are being written over.
+
+An environment whose files another process has replaced notices before it writes, and opens the new ones.
 """
 
 from __future__ import annotations
@@ -19,9 +25,10 @@ from typing import TypeVar
 import lmdb
 
 from moorage.index.base import IndexDamaged, IndexUnwritable
-from moorage.index.seal import is_sound, write_seal
+from moorage.index.gate import Gate
+from moorage.index.seal import discard_unsound, write_seal
 
-_MAP_BYTES = 64 * 1024 * 1024 * 1024
+MAP_BYTES = 64 * 1024 * 1024 * 1024
 """Address space, not disk: room for 600 million objects before the map has to grow."""
 _MAX_READERS = 1024
 T = TypeVar("T")
@@ -38,68 +45,107 @@ class Environment:
         self.folder = folder
         self.users = 0
         self._names = databases
+        self._fork_lock = threading.Lock()
         folder.mkdir(parents=True, exist_ok=True)
         self._open()
 
     def _open(self) -> None:
-        self._pid = os.getpid()
+        self._gate = Gate()
         self._thread_lock = threading.Lock()
-        self._lock_fd = os.open(self.folder / "writer.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self._lock_fd = _open_lock_file(self.folder / "writer.lock")
         try:
-            self._discard_unsound()
+            self._open_files()
+        except BaseException:
+            os.close(self._lock_fd)
+            raise
+        self._pid = os.getpid()
+
+    def _open_files(self, *, is_writing: bool = False) -> None:
+        """`is_writing` says that this thread holds the writers' lock already."""
+        opening = _open_lock_file(self.folder / "open.lock")
+        try:
+            fcntl.flock(opening, fcntl.LOCK_EX)
+            if is_writing or self._try_writers_lock():
+                try:
+                    discard_unsound(self.folder)
+                finally:
+                    if not is_writing:
+                        fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
             self.env = lmdb.open(
                 str(self.folder),
-                map_size=_MAP_BYTES,
+                map_size=MAP_BYTES,
                 max_dbs=len(self._names),
                 max_readers=_MAX_READERS,
                 mode=0o666,
                 lib_version=0,
             )
+            self._inode = self._inode_now()
             self.env.reader_check()
-            self.databases = self._open_databases(self._names)
-        except BaseException:
-            os.close(self._lock_fd)
-            raise
+            self.databases = self._open_databases(is_writing=is_writing)
+        finally:
+            os.close(opening)
+
+    def _try_writers_lock(self) -> bool:
+        try:
+            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _inode_now(self) -> int:
+        return os.stat(self.folder / "data.mdb").st_ino
+
+    def _open_databases(self, *, is_writing: bool) -> dict[bytes, lmdb._Database]:
+        try:
+            return {name: self.env.open_db(name, create=False) for name in self._names}
+        except lmdb.NotFoundError:
+            with contextlib.nullcontext() if is_writing else self._writers_lock():
+                databases = {name: self.env.open_db(name) for name in self._names}
+                write_seal(self.folder)
+            return databases
 
     def open_again_after_fork(self) -> None:
         """In a forked child, close what was inherited, which LMDB allows, and open it anew.
 
         The lock file too: an inherited descriptor shares its lock with the parent.
         """
-        if os.getpid() != self._pid:
-            self.env.close()
-            os.close(self._lock_fd)
-            self._open()
-
-    def _open_databases(self, names: tuple[bytes, ...]) -> dict[bytes, lmdb._Database]:
-        try:
-            return {name: self.env.open_db(name, create=False) for name in names}
-        except lmdb.NotFoundError:
-            with self._writing():
-                return {name: self.env.open_db(name) for name in names}
-
-    def _discard_unsound(self) -> None:
-        try:
-            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if os.getpid() == self._pid:
             return
+        with self._fork_lock:
+            if os.getpid() != self._pid:
+                self.env.close()
+                os.close(self._lock_fd)
+                self._open()
+
+    def forget_locks(self) -> None:
+        """Called in a forked child: threads that held the locks in the parent do not exist here."""
+        self._fork_lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def _writers_lock(self) -> Iterator[None]:
+        fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
         try:
-            if not is_sound(self.folder):
-                for name in ("seal", "data.mdb", "lock.mdb"):
-                    (self.folder / name).unlink(missing_ok=True)
+            yield
         finally:
             fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        with self._thread_lock:
-            fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
-            try:
-                self.env.reader_check()
-                yield
-                write_seal(self.folder)
-            finally:
-                fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
+        with self._thread_lock, self._writers_lock():
+            if self._is_replaced():
+                with self._gate.alone():
+                    self.env.close()
+                    self._open_files(is_writing=True)
+            self.env.reader_check()
+            yield
+            write_seal(self.folder)
+
+    def _is_replaced(self) -> bool:
+        """Whether another process found our files unsound and made new ones."""
+        try:
+            return self._inode_now() != self._inode
+        except FileNotFoundError:
+            return True
 
     def read(self, work: Callable[[lmdb.Transaction], T]) -> T:
         """Run `work` in a read transaction. Raises `IndexDamaged` for whatever LMDB cannot make sense of."""
@@ -112,10 +158,10 @@ class Environment:
     def _read(self, work: Callable[[lmdb.Transaction], T]) -> T:
         while True:
             try:
-                with self.env.begin(buffers=False) as transaction:
+                with self._gate, self.env.begin(buffers=False) as transaction:
                     return work(transaction)
             except lmdb.MapResizedError:
-                self.env.set_mapsize(0)
+                self._resize(0)
             except lmdb.ReadersFullError:
                 if not self.env.reader_check():
                     raise
@@ -135,18 +181,28 @@ class Environment:
         with self._writing():
             while True:
                 try:
-                    with self.env.begin(write=True) as transaction:
+                    with self._gate, self.env.begin(write=True) as transaction:
                         work(transaction)
                     return
                 except lmdb.MapFullError:
-                    self.env.set_mapsize(self.env.info()["map_size"] * 2)
+                    self._resize(self.env.info()["map_size"] * 2)
                 except lmdb.MapResizedError:
-                    self.env.set_mapsize(0)
+                    self._resize(0)
+
+    def _resize(self, map_bytes: int) -> None:
+        """Map the file anew, which moves it under the feet of whoever reads; 0 takes the size that the file says."""
+        with self._gate.alone():
+            self.env.set_mapsize(map_bytes)
 
     def close(self) -> None:
         """Close; the last user does."""
-        self.env.close()
+        with self._gate.alone():
+            self.env.close()
         os.close(self._lock_fd)
+
+
+def _open_lock_file(file: Path) -> int:
+    return os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
 
 
 def acquire(folder: Path, databases: tuple[bytes, ...]) -> Environment:
@@ -167,5 +223,16 @@ def release(environment: Environment) -> None:
     with _open_lock:
         environment.users -= 1
         if environment.users == 0:
-            del _open[os.path.realpath(environment.folder)]
+            for key in [key for key, value in _open.items() if value is environment]:
+                del _open[key]
             environment.close()
+
+
+def _after_fork_in_child() -> None:
+    global _open_lock
+    _open_lock = threading.Lock()
+    for environment in _open.values():
+        environment.forget_locks()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

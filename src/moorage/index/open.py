@@ -34,22 +34,22 @@ def open_stat_cache(folders: Sequence[Path]) -> StatCache | None:
 
 def _first(kind: Callable[[Path], T], folders: Sequence[Path]) -> T | None:
     for folder in folders:
-        if _can_write(folder) and not is_shared(_existing(folder)):
-            with contextlib.suppress(OSError, lmdb.Error):
+        with contextlib.suppress(OSError, lmdb.Error):
+            if _can_write(folder) and not is_shared(_existing(folder)):
                 return kind(folder)
     return None
 
 
 def _can_write(folder: Path) -> bool:
-    """Whether `folder` and the files of a database in it could be written; nothing is made."""
+    """Whether `folder` and the files of a database in it could be written; nothing is made. Raises `OSError`."""
     if folder.is_dir():
-        files = [folder / name for name in ("data.mdb", "lock.mdb", "writer.lock", "seal")]
+        files = [folder / name for name in ("data.mdb", "lock.mdb", "writer.lock", "open.lock", "seal")]
         return os.access(folder, os.W_OK | os.X_OK) and all(os.access(f, os.W_OK) for f in files if f.exists())
     return os.access(_existing(folder), os.W_OK | os.X_OK)
 
 
 def _existing(folder: Path) -> Path:
-    """`folder`, or what of the way to it exists."""
+    """`folder`, or what of the way to it exists. Raises `OSError`."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return folder

@@ -94,6 +94,13 @@ def write_seal(folder: Path) -> None:
     os.replace(temporary, folder / "seal")
 
 
+def discard_unsound(folder: Path) -> None:
+    """Delete a database that is not what was sealed; the caller holds its lock. Raises `OSError`."""
+    if not is_sound(folder):
+        for name in ("seal", "data.mdb", "lock.mdb"):
+            (folder / name).unlink(missing_ok=True)
+
+
 def is_sound(folder: Path) -> bool:
     """Whether the database in `folder` is what was sealed (and exists); the caller holds its lock, shared at least."""
     try:

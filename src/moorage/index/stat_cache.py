@@ -3,6 +3,8 @@
     key    device (8), inode (8)
     value  size (8), mtime_ns (8), ctime_ns (8), recorded_ns (8), digest (32), object (0 or 32), CRC-32 (4)
 
+Times are signed: files from before 1970 exist.
+
 An entry answers for a file only if size, mtime and ctime are the same, and if it was recorded more than two seconds
 after both times: a file that is written twice within one tick of the file system's clock looks the same after the
 second time.
@@ -32,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 TRUSTED_AFTER_NS = 2_000_000_000
 _KEY = struct.Struct("<QQ")
-_VALUE = struct.Struct("<QQQQ32s")
+_VALUE = struct.Struct("<Qqqq32s")
 _CRC = struct.Struct("<I")
 _FILES = b"files"
 
