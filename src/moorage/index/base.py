@@ -32,8 +32,11 @@ class Index(abc.ABC):
         """Where each object lies, None where the index does not know; one consistent view for the whole call."""
 
     @abc.abstractmethod
-    def add(self, packs: Iterable[PackContents], segments: Iterable[SegmentId] = ()) -> None:
-        """Take in packs, and remember that `segments` have been taken in. All or nothing."""
+    def add(
+        self, packs: Iterable[PackContents], segments: Iterable[SegmentId] = (), retired: Iterable[PackId] = ()
+    ) -> None:
+        """Take in packs, and remember that `segments` have been taken in and say that `retired` packs are. All or
+        nothing."""
 
     @abc.abstractmethod
     def packs(self) -> set[PackId]:
@@ -42,6 +45,10 @@ class Index(abc.ABC):
     @abc.abstractmethod
     def segments(self) -> set[SegmentId]:
         """The segments taken in so far."""
+
+    @abc.abstractmethod
+    def retired(self) -> set[PackId]:
+        """The packs that a segment taken in so far says are retired: not to be referred to by new objects."""
 
     @abc.abstractmethod
     def with_prefix(self, kind: ObjectKind, hex_prefix: str, limit: int) -> list[bytes]:

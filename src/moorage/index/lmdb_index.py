@@ -4,6 +4,7 @@
     places     kind (1), id (32)                pack key (8), offset (8), stored (4), raw (4), codec (1), CRC-32 (4)
     packs      pack key (8)                     pack id (32), CRC-32 (4)
     segments   segment id (32)                  CRC-32 (4)
+    retired    pack id (32)                     CRC-32 (4)
 
 The pack key is the first 8 bytes of the pack's id: it means the same before and after another process has built the
 index anew, so it may be remembered.
@@ -28,10 +29,12 @@ from moorage.index.environment import acquire, release
 from moorage.model.digest import DIGEST_BYTES, ObjectId, PackId, SegmentId
 from moorage.model.objects import KIND_OF_ID, Codec, ObjectKind, PackEntry, PackLocation
 
-_PLACES, _PACKS, _SEGMENTS = b"places", b"packs", b"segments"
+_PLACES, _PACKS, _SEGMENTS, _RETIRED = b"places", b"packs", b"segments", b"retired"
+_DATABASES = (_PLACES, _PACKS, _SEGMENTS, _RETIRED)
 _PLACE = struct.Struct("<8sQIIB")
 _CRC = struct.Struct("<I")
 _PACK_KEY_BYTES = 8
+_CODECS = frozenset(Codec)
 
 
 Bytes: TypeAlias = bytes | memoryview
@@ -65,7 +68,7 @@ class LmdbIndex(Index):
     def __init__(self, folder: Path) -> None:
         """Open or make the index in `folder`. Raises `OSError`, `lmdb.Error`."""
         self._folder = folder
-        self._environment = acquire(folder, (_PLACES, _PACKS, _SEGMENTS))
+        self._environment = acquire(folder, _DATABASES)
         self._pack_of_key: dict[bytes, PackId] = {}
 
     def _database(self, name: bytes) -> lmdb._Database:
@@ -89,6 +92,8 @@ class LmdbIndex(Index):
             if len(value) != _PLACE.size:
                 raise IndexDamaged("a value of the index has the wrong length")
             pack_key, offset, stored, raw, codec = _PLACE.unpack(value)
+            if codec not in _CODECS:
+                raise IndexDamaged("the index was built by a newer version")
             found.append(PackLocation(self._pack(transaction, pack_key), offset, stored, raw, Codec(codec)))
         return found
 
@@ -101,10 +106,12 @@ class LmdbIndex(Index):
             pack = self._pack_of_key[key] = PackId(_opened(key, sealed))
         return pack
 
-    def add(self, packs: Iterable[PackContents], segments: Iterable[SegmentId] = ()) -> None:
+    def add(
+        self, packs: Iterable[PackContents], segments: Iterable[SegmentId] = (), retired: Iterable[PackId] = ()
+    ) -> None:
         """See `Index.add`. Raises `IndexDamaged`, `IndexUnwritable`."""
         contents = list(packs)
-        taken = list(segments)
+        names = [(_SEGMENTS, bytes(id)) for id in segments] + [(_RETIRED, bytes(id)) for id in retired]
 
         def work(transaction: lmdb.Transaction) -> None:
             for pack, entries in contents:
@@ -112,8 +119,8 @@ class LmdbIndex(Index):
                 if not transaction.put(pack_key, _sealed(pack_key, pack), db=self._database(_PACKS), overwrite=False):
                     continue
                 transaction.cursor(db=self._database(_PLACES)).putmulti(_items(pack_key, entries), overwrite=False)
-            for segment in taken:
-                transaction.put(bytes(segment), _sealed(segment, b""), db=self._database(_SEGMENTS))
+            for database, id in names:
+                transaction.put(id, _sealed(id, b""), db=self._database(database))
 
         self._environment.write(work)
 
@@ -127,12 +134,18 @@ class LmdbIndex(Index):
 
     def segments(self) -> set[SegmentId]:
         """See `Index.segments`. Raises `IndexDamaged`."""
+        return {SegmentId(id) for id in self._keys(_SEGMENTS)}
 
-        def work(transaction: lmdb.Transaction) -> set[SegmentId]:
-            found = set()
-            for key, value in transaction.cursor(db=self._database(_SEGMENTS)):
+    def retired(self) -> set[PackId]:
+        """See `Index.retired`. Raises `IndexDamaged`."""
+        return {PackId(id) for id in self._keys(_RETIRED)}
+
+    def _keys(self, database: bytes) -> list[bytes]:
+        def work(transaction: lmdb.Transaction) -> list[bytes]:
+            found = []
+            for key, value in transaction.cursor(db=self._database(database)):
                 _opened(key, value)
-                found.add(SegmentId(bytes(key)))
+                found.append(bytes(key))
             return found
 
         return self._environment.read(work)
@@ -179,7 +192,7 @@ class LmdbIndex(Index):
         """See `Index.clear`."""
 
         def work(transaction: lmdb.Transaction) -> None:
-            for name in (_PLACES, _PACKS, _SEGMENTS):
+            for name in _DATABASES:
                 transaction.drop(self._database(name), delete=False)
 
         self._environment.write(work)

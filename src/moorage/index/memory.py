@@ -20,13 +20,16 @@ class MemoryIndex(Index):
         self._places: dict[tuple[ObjectKind, bytes], PackLocation] = {}
         self._packs: set[PackId] = set()
         self._segments: set[SegmentId] = set()
+        self._retired: set[PackId] = set()
 
     def find(self, ids: Sequence[ObjectId]) -> list[PackLocation | None]:
         """See `Index.find`."""
         with self._lock:
             return [self._places.get((KIND_OF_ID[type(id)], id)) for id in ids]
 
-    def add(self, packs: Iterable[PackContents], segments: Iterable[SegmentId] = ()) -> None:
+    def add(
+        self, packs: Iterable[PackContents], segments: Iterable[SegmentId] = (), retired: Iterable[PackId] = ()
+    ) -> None:
         """See `Index.add`."""
         with self._lock:
             for pack, entries in packs:
@@ -37,6 +40,7 @@ class MemoryIndex(Index):
                         PackLocation(pack, entry.offset_bytes, entry.stored_bytes, entry.raw_bytes, entry.codec),
                     )
             self._segments.update(segments)
+            self._retired.update(retired)
 
     def packs(self) -> set[PackId]:
         """See `Index.packs`."""
@@ -47,6 +51,11 @@ class MemoryIndex(Index):
         """See `Index.segments`."""
         with self._lock:
             return set(self._segments)
+
+    def retired(self) -> set[PackId]:
+        """See `Index.retired`."""
+        with self._lock:
+            return set(self._retired)
 
     def with_prefix(self, kind: ObjectKind, hex_prefix: str, limit: int) -> list[bytes]:
         """See `Index.with_prefix`."""
@@ -66,6 +75,7 @@ class MemoryIndex(Index):
             self._places.clear()
             self._packs.clear()
             self._segments.clear()
+            self._retired.clear()
 
     def close(self) -> None:
         """See `Index.close`."""

@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
 
 from moorage.errors import DataError, FormatError, KeyNotFoundError, MissingObjectError, NewerFormatError
 from moorage.format.keys import INDEX_PREFIX, PACKS_PREFIX, pack_key, parse_pack_key, parse_segment_key, segment_key
@@ -28,6 +30,7 @@ from moorage.packs.reader import read_entries
 from moorage.storage.base import Storage
 
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
 _BATCH_OBJECTS = 200_000
 """Taken in by one transaction of the index: bounds memory while a large index is built."""
 
@@ -70,11 +73,21 @@ class Locator:
         return self._lookup(ids)
 
     def _lookup(self, ids: Sequence[ObjectId]) -> list[PackLocation | None]:
+        return self._ask(lambda index: index.find(ids))
+
+    def _ask(self, question: Callable[[Index], T]) -> T:
+        """What the index answers, built anew where it is damaged; one that is damaged again is left alone."""
         try:
-            return self._index.find(ids)
+            return question(self._index)
         except IndexDamaged:
             self.rebuild()
-            return self._index.find(ids)
+        try:
+            return question(self._index)
+        except IndexDamaged as error:
+            with self._lock:
+                self._go_on_in_memory(error)
+                self._take_in_new()
+        return question(self._index)
 
     def confirms(self, id: ObjectId, location: PackLocation) -> bool:
         """Whether the pack itself says that `id` lies at `location`; False also when the pack cannot be read."""
@@ -129,36 +142,39 @@ class Locator:
 
     def _take_in_new(self) -> bool:
         """False where the index holds a segment or a pack that is gone (a restored backup, a collection)."""
-        listed_segments = self._listed_segments()
-        listed_packs = self._listed_packs()
+        # What the index knows is asked before what is listed: in between another process may publish a pack and add it
+        # to the index that it shares with us, and that must not look like a pack which is gone.
         known_segments, known_packs = self._index.segments(), self._index.packs()
+        # And segments before packs, since a segment is published after the packs that it lists.
+        listed_segments, listed_packs = self._listed_segments(), self._listed_packs()
         if not known_segments <= listed_segments or not known_packs <= listed_packs:
             return False
-        batch: list[PackContents] = []
-        taken: list[SegmentId] = []
-        objects = 0
+        batch = _Batch(self._index)
         for id in sorted(listed_segments - known_segments):
             segment = self._read_segment(id)
             if segment is None:
                 continue
-            self._retired.update(segment.retired)
             for position, (pack, _) in enumerate(segment.packs):
                 if pack in listed_packs and pack not in known_packs:
-                    entries = segment.entries(position)
-                    batch.append((pack, entries))
-                    known_packs.add(pack)
-                    objects += len(entries)
-            taken.append(id)
-            if objects >= _BATCH_OBJECTS:
-                self._index.add(batch, taken)
-                batch, taken, objects = [], [], 0
+                    self._take(batch, pack, partial(segment.entries, position), known_packs)
+            batch.end_segment(id, segment.retired)
         for pack in sorted(listed_packs - known_packs):
-            loose = self._read_loose(pack)
-            if loose is not None:
-                batch.append((pack, loose))
-        if batch or taken:
-            self._index.add(batch, taken)
+            self._take(batch, pack, partial(read_entries, self._storage, pack), known_packs)
+        batch.flush()
+        self._retired = self._index.retired()
         return True
+
+    def _take(
+        self, batch: _Batch, pack: PackId, entries: Callable[[], Sequence[PackEntry]], known_packs: set[PackId]
+    ) -> None:
+        try:
+            batch.add(pack, entries())
+        except NewerFormatError:
+            raise
+        except (DataError, FormatError) as error:
+            _log.warning("passed over: %s", error)
+        else:
+            known_packs.add(pack)
 
     def _listed_segments(self) -> set[SegmentId]:
         found = set()
@@ -187,15 +203,6 @@ class Locator:
             _log.warning("passed over: %s", error)
             return None
 
-    def _read_loose(self, pack: PackId) -> list[PackEntry] | None:
-        try:
-            return read_entries(self._storage, pack)
-        except NewerFormatError:
-            raise
-        except (DataError, FormatError) as error:
-            _log.warning("passed over: %s", error)
-            return None
-
     # -- writing ---------------------------------------------------------------------------------------
 
     def may_reuse(self, pack: PackId) -> bool:
@@ -214,11 +221,41 @@ class Locator:
 
     def with_prefix(self, kind: ObjectKind, hex_prefix: str, limit: int = 8) -> list[bytes]:
         """Up to `limit` ids of objects of `kind` that start so."""
-        return self._index.with_prefix(kind, hex_prefix, limit)
+        return self._ask(lambda index: index.with_prefix(kind, hex_prefix, limit))
 
     def close(self) -> None:
         """Give the index back."""
         self._index.close()
+
+
+class _Batch:
+    """What is on its way into the index, a bounded number of objects at a time."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._forget()
+
+    def _forget(self) -> None:
+        self._packs: list[PackContents] = []
+        self._segments: list[SegmentId] = []
+        self._retired: list[PackId] = []
+        self._objects = 0
+
+    def add(self, pack: PackId, entries: Sequence[PackEntry]) -> None:
+        self._packs.append((pack, entries))
+        self._objects += len(entries)
+        if self._objects >= _BATCH_OBJECTS:
+            self.flush()
+
+    def end_segment(self, id: SegmentId, retired: Sequence[PackId]) -> None:
+        """All packs of the segment have been added: in the index it counts as taken in no sooner than they do."""
+        self._segments.append(id)
+        self._retired += retired
+
+    def flush(self) -> None:
+        if self._packs or self._segments:
+            self._index.add(self._packs, self._segments, self._retired)
+            self._forget()
 
 
 def _same(entry: PackEntry, location: PackLocation) -> bool:
