@@ -108,7 +108,8 @@ class Storage(abc.ABC):
 
     @abc.abstractmethod
     def confirm(self, keys: Iterable[str]) -> None:
-        """Make sure that keys which another writer created survive a power cut, as that writer may not have got there.
+        """Make sure that keys which another writer created are there, and survive a power cut, as that writer may not
+        have got so far.
 
         Raises `KeyNotFoundError`, `StorageError`.
         """

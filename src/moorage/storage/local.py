@@ -27,7 +27,7 @@ from pathlib import Path
 from moorage.errors import AlreadyExistsError, CorruptDataError, KeyNotFoundError, OutcomeUnknownError
 from moorage.model.ranges import ByteRange
 from moorage.storage.base import Buffer, KeyInfo, Storage, Upload
-from moorage.storage.os_errors import translate, translated
+from moorage.storage.os_errors import translated
 from moorage.storage.rename import rename_noreplace
 
 TMP_FOLDER = "tmp"
@@ -79,29 +79,31 @@ class LocalStorage(Storage):
 
     def list_keys(self, prefix: str) -> Iterator[KeyInfo]:
         """See `Storage.list_keys`."""
-        try:
-            with os.scandir(self._path(prefix)) as scan:
-                items = list(scan)
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise translate(error, "list", prefix) from error
-        for item in items:
-            if item.is_dir(follow_symlinks=False):
+        for item in self._scan(prefix):
+            if self._is_folder(item, prefix):
                 yield from self.list_keys(f"{prefix}{item.name}/")
-            else:
-                with contextlib.suppress(FileNotFoundError), translated("list", prefix):
-                    yield KeyInfo(prefix + item.name, item.stat(follow_symlinks=False).st_size)
+                continue
+            try:
+                with translated("list", prefix):
+                    info = KeyInfo(prefix + item.name, item.stat(follow_symlinks=False).st_size)
+            except KeyNotFoundError:
+                continue  # removed since its folder was read
+            yield info
 
     def list_folders(self, prefix: str) -> list[str]:
         """See `Storage.list_folders`."""
+        return sorted(item.name for item in self._scan(prefix) if self._is_folder(item, prefix))
+
+    def _scan(self, prefix: str) -> list[os.DirEntry[str]]:
         try:
-            with os.scandir(self._path(prefix)) as scan:
-                return sorted(item.name for item in scan if item.is_dir(follow_symlinks=False))
-        except FileNotFoundError:
+            with translated("list", prefix), os.scandir(self._path(prefix)) as scan:
+                return list(scan)
+        except KeyNotFoundError:
             return []
-        except OSError as error:
-            raise translate(error, "list", prefix) from error
+
+    def _is_folder(self, item: os.DirEntry[str], prefix: str) -> bool:
+        with translated("list", prefix):
+            return item.is_dir(follow_symlinks=False)
 
     def create(self, key: str, data: Buffer) -> None:
         """See `Storage.create`."""
@@ -117,6 +119,7 @@ class LocalStorage(Storage):
         """See `Storage.confirm`: the folders of the keys, and theirs up to the root, are synced."""
         folders: set[str] = set()
         for key in keys:
+            self.size(key)
             folder = os.path.dirname(self._path(key))
             while folder not in folders and len(folder) >= len(str(self.root)):
                 folders.add(folder)
@@ -149,10 +152,18 @@ class _Folders:
         if folder != self.root:
             self.make(parent)
         else:
-            os.makedirs(parent, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
+            _make_durably(parent)
+        try:
             os.mkdir(folder, 0o777)
-        _fsync_folder(parent)
+            is_new = True
+        except FileExistsError:
+            is_new = False
+        try:
+            _fsync_folder(parent)
+        except PermissionError:
+            # Above the root may lie a directory that may be passed through but not opened.
+            if is_new or folder != self.root:
+                raise
         self._durable.add(folder)
 
 
@@ -263,6 +274,16 @@ def _link(source: str, target: str) -> bool:
         rename_noreplace(source, target)
         return True
     return False
+
+
+def _make_durably(folder: str) -> None:
+    """Make a folder above the root, and those above it, where they are missing."""
+    if os.path.isdir(folder):
+        return
+    _make_durably(os.path.dirname(folder))
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(folder, 0o777)
+    _fsync_folder(os.path.dirname(folder))
 
 
 def _fsync_folder(folder: str) -> None:
