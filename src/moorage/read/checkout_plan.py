@@ -12,7 +12,7 @@ from typing import Self
 from moorage.errors import AlreadyExistsError, InvalidInputError
 from moorage.model.tree import Entry, EntryKind
 from moorage.read.resolve import Located
-from moorage.read.target import FolderPath, TargetTree
+from moorage.read.target_folders import FolderPath, TargetFolders
 from moorage.repository.handle import RepositoryHandle
 
 _LISTED = 10
@@ -158,7 +158,7 @@ class _Obstacles:
         self.in_the_way: list[str] = []
         self.count = 0
         self.immovable: list[str] = []
-        self._target = TargetTree(str(folder), force=False) if _has_something(folder) else None
+        self._target = TargetFolders(str(folder), force=False) if _has_something(folder) else None
         self._present: set[FolderPath] = {()}
 
     def look(self, planned: Planned) -> None:

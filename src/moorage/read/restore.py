@@ -90,7 +90,6 @@ class Restorer:
         file = _LargeFile(output, planned.entry.size_bytes)
         with self._lock:
             self._large.add(output)
-        output.set_size()
         for offset, chunks in _spans(FileReader(self._handle, planned.entry).chunks()):
             self._submit(partial(self._write_span, file, offset, chunks))
 
@@ -160,13 +159,8 @@ class Restorer:
     def _write_small(self, files: Sequence[_SmallFile]) -> None:
         data = self._fetch([chunk for file in files for chunk in file.chunks])
         for file in files:
-            output = self._target.create(file.planned.folder, file.planned.entry)
-            try:
-                if file.chunks:
-                    output.write(0, [data[id] for id, _ in file.chunks])
-                output.publish()
-            finally:
-                output.discard()
+            parts = [data[id] for id, _ in file.chunks]
+            self._target.write_file(file.planned.folder, file.planned.entry, parts)
         self._progress.advance(size_bytes=sum(file.planned.entry.size_bytes for file in files), files=len(files))
 
     def _write_span(self, file: _LargeFile, offset: int, chunks: Chunks) -> None:
