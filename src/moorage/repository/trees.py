@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from moorage.errors import CorruptDataError, FormatError, PathNotFoundError, WrongKindError
 from moorage.model.digest import TreeId
 from moorage.model.names import join_path, split_path
-from moorage.model.tree import MAX_TREE_LEVEL, Entry, EntryKind, Tree, TreeFork
+from moorage.model.tree import Entry, EntryKind, Tree, TreeFork, TreeSpan
 from moorage.repository.objects import ObjectStore
 
 MAX_DEPTH = 2_048
@@ -23,32 +23,41 @@ class TreeReader:
 
     def lookup(self, tree: TreeId, name: str) -> Entry | None:
         """The entry called `name`; reads one tree object a level, so logarithmic in the size of the directory."""
-        for level in range(MAX_TREE_LEVEL + 1):
-            node = self._objects.tree(tree)
-            if isinstance(node, Tree):
-                return node.get(name)
-            _check_level(node, level, tree)
+        node = self._objects.tree(tree)
+        while isinstance(node, TreeFork):
             span = node.find(name)
             if span is None:
                 return None
-            tree = span.object
-        raise FormatError(f"tree {tree.hex()} is nested too deeply")
+            node = self._below(node, span)
+        return node.get(name)
 
-    def entries(self, tree: TreeId, _level: int = MAX_TREE_LEVEL + 1) -> Iterator[Entry]:
+    def _below(self, fork: TreeFork, span: TreeSpan) -> Tree | TreeFork:
+        """The tree object of a span, which is exactly one level lower, so that no chain of them is without end."""
+        node = self._objects.tree(span.object)
+        level = node.level if isinstance(node, TreeFork) else 0
+        if level != fork.level - 1:
+            raise FormatError(f"tree {span.object.hex()} is of level {level} where level {fork.level - 1} was promised")
+        return node
+
+    def entries(self, tree: TreeId) -> Iterator[Entry]:
         """All entries of one directory, in canonical order."""
-        node = self._objects.tree(tree)
+        return self._entries_of(self._objects.tree(tree))
+
+    def _entries_of(self, node: Tree | TreeFork) -> Iterator[Entry]:
         if isinstance(node, Tree):
             yield from node.entries
             return
-        if node.level >= _level:
-            raise FormatError(f"tree {tree.hex()} refers to a tree of its own level or above")
         last = b""
         for span in node.spans:
-            for entry in self.entries(span.object, node.level):
+            count = 0
+            for entry in self._entries_of(self._below(node, span)):
                 if entry.sort_key <= last:
-                    raise CorruptDataError(f"tree {tree.hex()}: its spans overlap")
+                    raise CorruptDataError(f"tree {span.object.hex()} overlaps with the one before it")
                 last = entry.sort_key
+                count += 1
                 yield entry
+            if count != span.entries or last != span.last_name.encode("utf-8"):
+                raise CorruptDataError(f"tree {span.object.hex()} does not hold the entries that were promised")
 
     def at(self, tree: TreeId, path: str) -> Entry:
         """The entry at `path`, which is not the root.
@@ -89,8 +98,3 @@ class TreeReader:
                 if len(pending) >= MAX_DEPTH:
                     raise FormatError(f"the tree is nested more than {MAX_DEPTH} deep at {here[:80]}")
                 pending.append((here, self.entries(entry.object)))
-
-
-def _check_level(node: TreeFork, steps: int, tree: TreeId) -> None:
-    if node.level > MAX_TREE_LEVEL - steps:
-        raise FormatError(f"tree {tree.hex()} refers to a tree of its own level or above")

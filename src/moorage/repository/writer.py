@@ -3,7 +3,9 @@
 One `ObjectWriter` is one transaction: objects stream into packs, packs become durable in the background while more is
 written, and `finish` makes the rest durable: data packs, then metadata packs, then the index segment. Only then may the
 caller move a ref: that one record is the commit point, and a crash at any moment before it leaves garbage and no
-change.
+change. (A transaction with more metadata than fits into one pack makes a metadata pack durable while data still comes
+in. After a crash objects are then there whose references are not, which no ref leads to, and which a writer may still
+refer to: it stores what they refer to, as it had to have it to name them.)
 
 A commit of less than 1 MiB is one mixed pack and no segment: two fsyncs instead of six.
 
@@ -20,7 +22,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from moorage.errors import AlreadyExistsError
+from moorage.errors import AlreadyExistsError, ConflictError, KeyNotFoundError
 from moorage.format.keys import pack_key, segment_key
 from moorage.format.segment import encode_segment
 from moorage.format.stored import RAW, ZSTD, Encoding, encode_stored
@@ -71,7 +73,7 @@ class ObjectWriter:
         self._waiting_metadata: list[StoredObject] = []
         self._waiting_bytes = 0
         self._finisher = ThreadPoolExecutor(1, thread_name_prefix="moorage-pack")
-        self._finishing: list[Future[FinishedPack]] = []
+        self._finishing: list[tuple[Future[FinishedPack], PackWriter]] = []
         self._finished: list[FinishedPack] = []
 
     # -- what is there already -------------------------------------------------------------------------
@@ -140,7 +142,7 @@ class ObjectWriter:
                 self._flush_metadata()
 
     def put_chunk(self, raw: bytes) -> ChunkId:
-        """Store one small chunk as it is, if it is not there."""
+        """Store one chunk, compressed by zstd where that pays, if it is not there. Raises as `put`."""
         id = ChunkId.of(raw)
         if self.claim([id]):
             encoded = encode_stored(raw, ObjectKind.CHUNK, ZSTD, level=self.config.compression_level)
@@ -162,11 +164,14 @@ class ObjectWriter:
 
     def _close(self, pack: PackWriter) -> None:
         """Let a full pack become durable in the background; at most one waits while another is synced."""
-        self._finishing.append(self._finisher.submit(pack.finish))
+        self._finishing.append((self._finisher.submit(pack.finish), pack))
         while len(self._finishing) > 2:
-            self._collect(self._finishing.pop(0).result())
+            self._collect_oldest()
 
-    def _collect(self, pack: FinishedPack) -> None:
+    def _collect_oldest(self) -> None:
+        # Taken off the list only when it is durable: `discard` must find the others.
+        pack = self._finishing[0][0].result()
+        del self._finishing[0]
         self._finished.append(pack)
         self.stats.stored_bytes += pack.size_bytes
         self.stats.packs += 1
@@ -192,7 +197,10 @@ class ObjectWriter:
             self._pending.difference_update((entry.kind, bytes(entry.id)) for entry in pack.entries)
 
     def finish(self) -> WriteStats:
-        """Make everything durable, in order: data, metadata, segment. Raises `StorageError`, `CorruptDataError`."""
+        """Make everything durable, in order: data, metadata, segment.
+
+        Raises `StorageError`, `CorruptDataError`, and `ConflictError` where a pack that was there is gone.
+        """
         with self._lock:
             small = self._waiting_bytes + (self._data.size_bytes if self._data else 0) < SMALL_COMMIT_BYTES
             small = small and not self._finishing and not self._finished and self._metadata is None
@@ -212,22 +220,32 @@ class ObjectWriter:
                 self._take_in([])
             elif self._finished:
                 self._publish_segment()
-            # What we refer to may have been made by a writer that has not synced its folder yet.
-            self._storage.confirm(pack_key(pack) for pack, usable in self._reusable.items() if usable)
+            self._confirm_what_is_referred_to()
             self._finisher.shutdown()
             return self.stats
 
+    def _confirm_what_is_referred_to(self) -> None:
+        """A pack may be of a writer that has not synced its folder yet, or may have been collected meanwhile."""
+        try:
+            self._storage.confirm(pack_key(pack) for pack, usable in self._reusable.items() if usable)
+        except KeyNotFoundError as error:
+            raise ConflictError(
+                "a pack that this transaction refers to was removed meanwhile",
+                hint="do it again: what is missing will be stored anew",
+            ) from error
+
     def _drain(self) -> None:
         while self._finishing:
-            self._collect(self._finishing.pop(0).result())
+            self._collect_oldest()
 
     def discard(self) -> None:
         """Forget what is not durable yet; what is, is garbage that no ref leads to."""
         self._finisher.shutdown(cancel_futures=True)
-        for pack in (self._data, self._metadata):
+        for pack in (self._data, self._metadata, *(pack for _, pack in self._finishing)):
             if pack is not None:
                 pack.discard()
         self._data = self._metadata = None
+        self._finishing = []
 
     def __enter__(self) -> Self:
         """Start."""
