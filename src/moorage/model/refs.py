@@ -104,3 +104,15 @@ class RefRecord:
     def is_alive(self) -> bool:
         """Whether the ref exists after this record."""
         return self.action.is_alive
+
+    def follows(self, before: RefRecord | None) -> bool:
+        """Whether this may be the record after `before` of the same ref, or its first where that is None."""
+        if before is None:
+            return self.number == 1 and self.is_alive
+        if (self.number, self.previous) != (before.number + 1, before.transaction) or self.time_ns <= before.time_ns:
+            return False
+        if not self.is_alive:
+            return before.is_alive
+        # A name is made where there is none; what is there only a branch's `set` may move.
+        moves = self.action is RefAction.SET and self.ref.kind is RefKind.BRANCH
+        return moves or not before.is_alive

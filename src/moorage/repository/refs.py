@@ -16,11 +16,11 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
-from itertools import pairwise
 
 from moorage.errors import (
     AlreadyExistsError,
     CorruptDataError,
+    InvalidInputError,
     KeyNotFoundError,
     MissingObjectError,
     RefMovedError,
@@ -68,11 +68,16 @@ class RefStore:
                 return newest
 
     def _last_number(self, ref: RefName) -> int:
-        numbers = [parse_number(info.key) for info in self._storage.list_keys(ref_prefix(ref))]
+        numbers = {parse_number(info.key) for info in self._storage.list_keys(ref_prefix(ref))}
         highest = max(numbers, default=0)
-        if highest != len(numbers):
+        if highest == len(numbers):
+            return highest
+        # A listing made while records are added may show a later one and not an earlier one: ask for each.
+        missing = set(range(1, highest + 1)) - numbers
+        gone = sorted(number for number in missing if not self._storage.exists(ref_key(ref, number)))
+        if gone:
             raise MissingObjectError(
-                f"the log of {ref} has a gap: {len(numbers)} records, the last is number {highest}",
+                f"the log of {ref} has a gap: record {gone[0]} is gone, the last is number {highest}",
                 hint="run `moorage check`",
                 ref=ref.name,
             )
@@ -122,7 +127,9 @@ class RefStore:
         try:
             return self._append(ref, last, RefAction.SET, snapshot, actor, reason)
         except RefMovedError as error:
-            raise _taken(ref, str(error.fields.get("actual"))) from error
+            if error.fields["actual"] is None:
+                raise  # somebody else made it, and ended it at once
+            raise _taken(ref, str(error.fields["actual"])) from error
 
     def start(
         self, ref: RefName, after: RefRecord | None, snapshot: SnapshotId, *, actor: str, reason: str
@@ -157,6 +164,8 @@ class RefStore:
         `moorage check` says so, and the same rename, asked for again, ends what was begun. Raises `RefNotFoundError`,
         `AlreadyExistsError`, `StorageError`.
         """
+        if old.kind is not new.kind:
+            raise InvalidInputError(f"{old} cannot become {new}: a rename leaves what it is as it is")
         last = self.head(old)
         there = self.last(new)
         if there is not None and there.is_alive:
@@ -211,6 +220,8 @@ class RefStore:
         other: str = "",
     ) -> RefRecord:
         """Create the record after `last`. Raises `RefMovedError` when somebody else created it first."""
+        if ref.kind is RefKind.TAG and action is RefAction.SET and last is not None and last.is_alive:
+            raise InvalidInputError(f"{ref} never moves", hint="delete it first, or use a branch", ref=ref.name)
         record = RefRecord(
             ref=ref,
             number=last.number + 1 if last else 1,
@@ -235,13 +246,15 @@ class RefStore:
     def verify_chain(self, ref: RefName) -> list[RefRecord]:
         """The log, after checking that each record follows the one before. Raises `CorruptDataError`, and as `log`."""
         records = self.log(ref)
-        for before, after in pairwise(records):
-            if after.previous != before.transaction or after.time_ns <= before.time_ns:
+        before: RefRecord | None = None
+        for record in records:
+            if not record.follows(before):
                 raise CorruptDataError(
-                    f"record {after.number} of {ref} does not follow record {before.number}",
+                    f"record {record.number} of {ref} does not follow the one before it",
                     hint="the log was tampered with, or restored from two backups",
                     ref=ref.name,
                 )
+            before = record
         return records
 
 
