@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import threading
@@ -10,9 +11,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from moorage.errors import AlreadyExistsError, KeyNotFoundError, RepositoryNotFoundError
+from moorage.errors import (
+    AlreadyExistsError,
+    InvalidInputError,
+    KeyNotFoundError,
+    RepositoryNotFoundError,
+    StorageError,
+)
 from moorage.format.config import decode_config, encode_config
-from moorage.format.keys import CONFIG_PREFIX, DERIVED_FOLDER, config_key, parse_number
+from moorage.format.keys import CONFIG_PREFIX, DERIVED_FOLDER, TMP_FOLDER, config_key, parse_number
 from moorage.index.base import Index
 from moorage.index.memory import MemoryIndex
 from moorage.index.open import open_index
@@ -25,6 +32,10 @@ from moorage.repository.trees import TreeReader
 from moorage.repository.writer import ObjectWriter
 from moorage.storage.base import Storage
 from moorage.storage.local import LocalStorage
+from moorage.storage.os_errors import translated
+
+_CONFIG = CONFIG_PREFIX.rstrip("/")
+_LEFT_BY_CREATE = {TMP_FOLDER, _CONFIG}
 
 
 class RepositoryHandle:
@@ -54,13 +65,16 @@ class RepositoryHandle:
         """
         root = Path(os.path.abspath(path))
         storage = LocalStorage(root)
+        config = config or new_config()
+        if config.number != 1:
+            raise InvalidInputError(f"a new repository's configuration has number 1, not {config.number}")
         if storage.exists(config_key(1)):
             raise AlreadyExistsError(f"there is a repository in {root} already", path=str(root))
-        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        if not _is_free(root):
             raise AlreadyExistsError(
                 f"{root} is not an empty directory", hint="name a directory that does not exist yet", path=str(root)
             )
-        storage.create(config_key(1), encode_config(config or new_config()))
+        storage.create(config_key(1), encode_config(config))
         return cls.open(root)
 
     @classmethod
@@ -72,14 +86,14 @@ class RepositoryHandle:
         root = Path(os.path.abspath(path))
         storage = LocalStorage(root)
         config = read_config(storage, str(root))
-        folders = [root / DERIVED_FOLDER / "index", cache_folder(config.repository_id) / "index"]
-        return cls(storage, config, open_index(folders), root)
+        return cls(storage, config, open_index(_derived_folders(root, config.repository_id, "index")), root)
 
     @classmethod
     def on(cls, storage: Storage) -> Self:
         """A repository on any storage, made there if there is none, with its index in memory."""
         if not storage.exists(config_key(1)):
-            storage.create(config_key(1), encode_config(new_config()))
+            with contextlib.suppress(AlreadyExistsError):
+                storage.create(config_key(1), encode_config(new_config()))
         return cls(storage, read_config(storage, "storage"), MemoryIndex())
 
     def writer(self) -> ObjectWriter:
@@ -103,6 +117,18 @@ class RepositoryHandle:
     ) -> None:
         """Close."""
         self.close()
+
+
+def _is_free(root: Path) -> bool:
+    """Whether there is nothing in `root` but what a `create` that was interrupted leaves: tmp/, and config/ empty."""
+    with translated("look into", str(root)):
+        try:
+            found = set(os.listdir(root))
+            return found <= _LEFT_BY_CREATE and not (_CONFIG in found and os.listdir(root / _CONFIG))
+        except FileNotFoundError:
+            return True
+        except NotADirectoryError:
+            return False
 
 
 def new_config() -> RepositoryConfig:
@@ -141,11 +167,26 @@ def find_repository(start: Path) -> Path:
 def derived_folders(handle: RepositoryHandle, name: str) -> list[Path]:
     """Where something derived, called `name`, may be kept, best first: beside the repository, then in the user's
     cache."""
-    beside = [handle.root / DERIVED_FOLDER / name] if handle.root is not None else []
-    return [*beside, cache_folder(handle.config.repository_id) / name]
+    return _derived_folders(handle.root, handle.config.repository_id, name)
+
+
+def _derived_folders(root: Path | None, repository_id: str, name: str) -> list[Path]:
+    folders = [root / DERIVED_FOLDER / name] if root is not None else []
+    with contextlib.suppress(StorageError):
+        folders.append(cache_folder(repository_id) / name)
+    return folders
 
 
 def cache_folder(repository_id: str) -> Path:
-    """Where this user keeps what is derived from a repository that he cannot write to."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    """Where this user keeps what is derived from a repository that he cannot write to.
+
+    Raises `StorageError` for a user without a home, as containers may have; a shared directory would not do, since
+    what is in it is trusted.
+    """
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(base):
+        try:
+            base = str(Path.home() / ".cache")
+        except RuntimeError as error:
+            raise StorageError("this user has no home directory", hint="set XDG_CACHE_HOME") from error
     return Path(base) / "moorage" / repository_id
