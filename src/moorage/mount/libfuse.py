@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -30,6 +31,7 @@ from moorage.mount.failures import Failures
 from moorage.mount.kernel.wire import BLOCK_BYTES, FOREVER_S, NAME_MAX_BYTES
 from moorage.mount.view import Listing, Node, Reader, View, target_of
 
+_log = logging.getLogger(__name__)
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -57,11 +59,18 @@ def serve(view: View, place: Place, ready: Ready) -> None:
         "subtype": mountinfo.FSTYPE.partition(".")[2],
         "fsname": place.source.replace("\\", "\\\\").replace(",", "\\,"),
     }
-    adapter = LibfuseAdapter(view, lambda: ready(_serving(mfusepy, place)))
+    answers = threading.Event()
+
+    def begin() -> None:
+        answers.set()
+        ready(_serving(mfusepy, place))
+
     try:
-        mfusepy.FUSE(adapter, place.mountpoint, foreground=True, **options)
+        mfusepy.FUSE(LibfuseAdapter(view, begin), place.mountpoint, foreground=True, **options)
     except RuntimeError as error:
-        raise MountError(f"libfuse would not mount on {place.mountpoint} (error {error})") from error
+        if not answers.is_set():
+            raise MountError(f"libfuse would not mount on {place.mountpoint} (error {error})") from error
+        _log.info("libfuse ended with %s", error)  # 8: a signal; it has unmounted
 
 
 def _load() -> ModuleType:

@@ -295,10 +295,12 @@ class Operations:
 
     # -- what went wrong --------------------------------------------------------------------------
 
-    def failed(self, opcode: int, nodeid: int, error: Exception) -> int:
+    def failed(self, error: Exception, opcode: int, nodeid: int, buffer: wire.Buffer, length: int) -> int:
         """The errno for an exception; what is not the reader's own mistake is logged, with the path."""
-        what = _NAMES.get(opcode, f"request {opcode}")
-        return self._failures.errno_of(what, self._table.path(nodeid), error)
+        path = self._table.path(nodeid)
+        if opcode == Opcode.LOOKUP:
+            path = path.rstrip("/") + "/" + wire.name(buffer, length).decode("utf-8", "backslashreplace")
+        return self._failures.errno_of(_NAMES.get(opcode, f"request {opcode}"), path, error)
 
     def unanswered(self, opcode: int, reply: bytes) -> None:
         """Take back what `reply` promised, since the kernel no longer wanted it."""

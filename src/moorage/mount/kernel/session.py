@@ -196,7 +196,7 @@ class Session:
             try:
                 reply = handlers[opcode](nodeid, buffer, length)
             except Exception as error:  # noqa: BLE001 - nothing raises into the loop
-                reply = operations.failed(opcode, nodeid, error)
+                reply = operations.failed(error, opcode, nodeid, buffer, length)
                 if opcode in wire.NEVER_ANSWERED:
                     continue
             if reply is None:

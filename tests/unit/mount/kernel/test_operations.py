@@ -38,7 +38,7 @@ class Kernel:
         try:
             return self.operations.handlers[opcode](nodeid, buffer, len(request))
         except Exception as error:  # noqa: BLE001 - as the session does
-            return self.operations.failed(opcode, nodeid, error)
+            return self.operations.failed(error, opcode, nodeid, buffer, len(request))
 
     def bytes_of(self, opcode: int, nodeid: int, body: bytes = b"") -> bytes:
         reply = self.ask(opcode, nodeid, body)

@@ -1,0 +1,345 @@
+"""Does a mount come, go, and fail to come in the ways that it should?"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from moorage.errors import (
+    AlreadyExistsError,
+    InvalidInputError,
+    LockedError,
+    MountError,
+    MountNotFoundError,
+    RefNotFoundError,
+    RepositoryNotFoundError,
+)
+from moorage.mount import doctor, mountinfo, places, registry, serve, server
+from moorage.mount.doctor import CheckStatus
+from moorage.mount.registry import MountRecord, MountState
+from moorage.mount.server import MountRequest
+from tests.mount import build
+from tests.mount.build import Content
+from tests.mount.conftest import MountIt, clean_up, kill, kill_later
+from tests.needs import needs_fuse, needs_libfuse, needs_root
+
+pytestmark = needs_fuse
+
+FILES: dict[str, Content] = {"d": {"f": b"data"}}
+DRIVERS = ["kernel", pytest.param("libfuse", marks=needs_libfuse)]
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    with build.create(tmp_path / "repository") as handle:
+        build.branch(handle, "prod", FILES)
+    return tmp_path / "repository"
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Iterator[Path]:
+    """An empty directory to mount on; nothing is mounted there afterwards."""
+    place = tmp_path / "mnt"
+    place.mkdir()
+    yield place
+    while mountinfo.top_at(str(place)) is not None:
+        subprocess.run(["umount", "-l", place], check=True, timeout=30)
+
+
+def records_at(directory: Path) -> list[MountRecord]:
+    """What is listed there; the machine may have other mounts."""
+    return [record for record in registry.mounts() if record.mountpoint == str(directory)]
+
+
+def state_at(directory: Path) -> MountState | None:
+    return next((record.state for record in records_at(directory)), None)
+
+
+def wait_for_end(pid: int) -> None:
+    """Wait until a process that is not our child is gone."""
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    watchdog = kill_later(pid)
+    select.select([process], [], [])
+    os.close(process)
+    watchdog.cancel()
+
+
+# -- coming and going ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_mount_returns_when_it_answers_and_umount_when_it_is_gone(
+    repository: Path, directory: Path, driver: str
+) -> None:
+    record = serve.mount(repository, "prod", directory, driver=driver)
+    assert (directory / "d/f").read_bytes() == b"data"
+    assert registry.is_alive(record)
+    assert records_at(directory) == [record]
+    assert (record.repository, record.revision, record.driver) == (str(repository), "prod", driver)
+    assert record.pid != os.getpid()
+    assert "serving prod" in Path(record.log).read_text()
+    assert serve.umount(directory) == record
+    assert not registry.is_alive(record)
+    assert state_at(directory) is None
+    assert os.listdir(directory) == []
+    assert "is unmounted" in Path(record.log).read_text()
+
+
+def test_the_server_ends_when_somebody_else_unmounts(repository: Path, directory: Path) -> None:
+    record = serve.mount(repository, "prod", directory)
+    subprocess.run(["umount", directory], check=True)
+    wait_for_end(record.pid)
+    assert state_at(directory) is None
+    assert not list(places.records_directory().glob(f"*{record.pid}*"))
+
+
+def test_the_mount_is_read_only_and_without_devices(repository: Path, directory: Path) -> None:
+    serve.mount(repository, "prod", directory)
+    entry = mountinfo.top_at(str(directory))
+    assert entry is not None
+    assert {"ro", "nosuid", "nodev"} <= set(entry.options.split(","))
+    assert entry.source == f"{repository}#prod"
+    assert entry.is_ours
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_unmounts(repository: Path, directory: Path, driver: str, number: signal.Signals) -> None:
+    record = serve.mount(repository, "prod", directory, driver=driver)
+    os.kill(record.pid, number)
+    wait_for_end(record.pid)
+    assert mountinfo.top_at(str(directory)) is None
+    assert state_at(directory) is None
+
+
+def test_a_signal_while_it_is_in_use_takes_it_out_of_sight_and_serves_on(repository: Path, directory: Path) -> None:
+    record = serve.mount(repository, "prod", directory)
+    file = (directory / "d/f").open("rb", buffering=0)
+    os.kill(record.pid, signal.SIGTERM)
+    while mountinfo.top_at(str(directory)) is not None:
+        os.sched_yield()
+    assert file.read() == b"data"
+    file.close()
+    wait_for_end(record.pid)
+    assert "in use: taken out of sight" in Path(record.log).read_text()
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_the_foreground_serves_here_and_logs_to_the_terminal(repository: Path, directory: Path, driver: str) -> None:
+    program = f"""
+import sys
+from pathlib import Path
+from moorage.mount import serve
+record = serve.mount(Path({str(repository)!r}), "prod", Path({str(directory)!r}), foreground=True, driver={driver!r})
+print("done", record.log == "")
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        watchdog = kill_later(process.pid)
+        assert process.stderr is not None
+        assert any("serving prod" in line for line in process.stderr)
+        assert (directory / "d/f").read_bytes() == b"data"
+        assert [found.pid for found in records_at(directory)] == [process.pid]
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate()
+        watchdog.cancel()
+    assert (process.returncode, out) == (0, "done True\n"), err
+    assert "Traceback" not in err
+
+
+def test_a_log_of_ones_own_choice(repository: Path, directory: Path, tmp_path: Path) -> None:
+    record = serve.mount(repository, "prod", directory, log=tmp_path / "own" / "mount.log")
+    assert record.log == str(tmp_path / "own" / "mount.log")
+    assert "serving prod" in (tmp_path / "own" / "mount.log").read_text()
+
+
+# -- in use ----------------------------------------------------------------------------------------
+
+
+def test_unmounting_what_is_in_use_says_who_uses_it(repository: Path, directory: Path) -> None:
+    serve.mount(repository, "prod", directory)
+    with (directory / "d/f").open("rb") as file:
+        with pytest.raises(LockedError) as caught:
+            serve.umount(directory)
+        assert f"({os.getpid()})" in caught.value.message
+        assert caught.value.fields["users"]
+        assert "umount -l" in str(caught.value.hint)
+        assert file.read() == b"data"
+    serve.umount(directory)
+
+
+def test_unmounting_lazily_serves_those_who_have_it_open(repository: Path, directory: Path) -> None:
+    record = serve.mount(repository, "prod", directory)
+    with (directory / "d/f").open("rb", buffering=0) as file:
+        serve.umount(directory, lazy=True)
+        assert os.listdir(directory) == []
+        assert state_at(directory) is MountState.DETACHED
+        assert file.read() == b"data"
+        # The place is free again, and the record of the new mount survives the end of the old server.
+        again = serve.mount(repository, "prod", directory)
+    wait_for_end(record.pid)
+    assert [found.pid for found in records_at(directory)] == [again.pid]
+    serve.umount(directory)
+
+
+def test_unmounting_what_is_not_ours(directory: Path, tmp_path: Path) -> None:
+    with pytest.raises(MountNotFoundError, match="nothing is mounted"):
+        serve.umount(directory)
+    with pytest.raises(MountNotFoundError, match="of type proc"):
+        serve.umount(Path("/proc"))
+    with pytest.raises(MountNotFoundError):
+        serve.umount(tmp_path / "not there")
+
+
+# -- death -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_killed_server_leaves_a_stale_mount_that_the_next_mount_clears(
+    repository: Path, directory: Path, driver: str
+) -> None:
+    record = serve.mount(repository, "prod", directory, driver=driver)
+    kill(record.pid)
+    wait_for_end(record.pid)
+    with pytest.raises(OSError) as caught:
+        os.listdir(directory)
+    assert caught.value.errno == errno.ENOTCONN
+    assert state_at(directory) is MountState.STALE
+    [check] = [check for check in doctor.checks() if check.name == "stale-mounts"]
+    assert check.status is CheckStatus.FAIL
+    assert str(directory) in check.found
+    again = serve.mount(repository, "prod", directory, driver=driver)
+    assert (directory / "d/f").read_bytes() == b"data"
+    assert state_at(directory) is MountState.SERVING
+    serve.umount(directory)
+    assert mountinfo.top_at(str(directory)) is None
+    assert not registry.is_alive(again)
+
+
+def test_a_stale_mount_can_be_unmounted(repository: Path, directory: Path) -> None:
+    record = serve.mount(repository, "prod", directory)
+    kill(record.pid)
+    wait_for_end(record.pid)
+    assert serve.umount(directory).pid == record.pid
+    assert os.listdir(directory) == []
+    assert state_at(directory) is None
+
+
+def test_a_record_without_mount_and_process_is_dropped(repository: Path, directory: Path) -> None:
+    record = serve.mount(repository, "prod", directory)
+    kill(record.pid)
+    wait_for_end(record.pid)
+    clean_up(record)
+    assert state_at(directory) is None
+    assert not list(places.records_directory().glob(f"{places.slug(str(directory))}*"))
+
+
+# -- refusals: true errors, from the process that serves ---------------------------------------------
+
+
+def test_what_cannot_be_mounted_is_said_by_its_own_error(repository: Path, directory: Path) -> None:
+    with pytest.raises(RefNotFoundError, match="nonsense") as absent:
+        serve.mount(repository, "nonsense", directory)
+    assert absent.value.hint
+    with pytest.raises(RepositoryNotFoundError):
+        serve.mount(directory, "prod", directory)
+    with pytest.raises(InvalidInputError, match="no driver"):
+        serve.mount(repository, "prod", directory, driver="nonsense")
+    assert state_at(directory) is None
+    assert mountinfo.top_at(str(directory)) is None
+
+
+def test_a_mountpoint_that_is_none(repository: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="there is no directory") as absent:
+        serve.mount(repository, "prod", tmp_path / "nothing")
+    assert "mkdir" in str(absent.value.hint)
+    (tmp_path / "file").touch()
+    with pytest.raises(InvalidInputError, match="is not a directory"):
+        serve.mount(repository, "prod", tmp_path / "file")
+
+
+@pytest.mark.parametrize("through_symlink", [False, True])
+@pytest.mark.parametrize("relation", ["is", "is inside", "contains"])
+def test_a_mountpoint_that_overlaps_the_repository(
+    repository: Path, tmp_path: Path, relation: str, *, through_symlink: bool
+) -> None:
+    place = {"is": repository, "is inside": repository / "tmp", "contains": tmp_path}[relation]
+    if through_symlink:
+        (tmp_path / "link").symlink_to(place)
+        place = tmp_path / "link"
+    with pytest.raises(InvalidInputError, match=f" {relation} the repository"):
+        serve.mount(repository, "prod", place)
+
+
+@needs_root
+def test_an_overlap_through_a_bind_mount(repository: Path, directory: Path, tmp_path: Path) -> None:
+    subprocess.run(["mount", "--bind", repository, directory], check=True)
+    with pytest.raises(InvalidInputError, match="is the repository"):
+        serve.mount(repository, "prod", directory)
+
+
+def test_a_mount_that_would_hide_moorage_itself_or_its_records(repository: Path) -> None:
+    request = MountRequest(str(repository), "prod", "/")
+    with pytest.raises(InvalidInputError, match="/ contains"):
+        server.prepare(request)  # only asked: a test must not really mount there
+    places.state_directory().mkdir(parents=True, exist_ok=True)
+    with pytest.raises(InvalidInputError, match="the records and logs of mounts"):
+        serve.mount(repository, "prod", places.state_directory())
+
+
+def test_a_living_mount_of_ours_is_not_covered(repository: Path, directory: Path) -> None:
+    serve.mount(repository, "prod", directory)
+    with pytest.raises(AlreadyExistsError, match="already is a mount of") as caught:
+        serve.mount(repository, "prod", directory)
+    assert "moorage umount" in str(caught.value.hint)
+    assert (directory / "d/f").read_bytes() == b"data"
+
+
+@needs_root
+def test_another_file_system_may_be_covered(repository: Path, directory: Path) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "none", directory], check=True)
+    serve.mount(repository, "prod", directory)
+    assert (directory / "d/f").read_bytes() == b"data"
+    serve.umount(directory)
+    entry = mountinfo.top_at(str(directory))
+    assert entry is not None
+    assert entry.fstype == "tmpfs"
+
+
+def test_a_log_that_cannot_be_written(repository: Path, directory: Path) -> None:
+    with pytest.raises(MountError, match="cannot log to"):
+        serve.mount(repository, "prod", directory, log=Path("/proc/nothing/mount.log"))
+
+
+def test_a_mountpoint_through_a_symlink_and_with_odd_names(repository: Path, tmp_path: Path) -> None:
+    place = tmp_path / "with blank, comma\\ and ünicode"
+    place.mkdir()
+    (tmp_path / "link").symlink_to(place)
+    record = serve.mount(repository, "prod", tmp_path / "link")
+    try:
+        assert record.mountpoint == str(place)
+        assert (place / "d/f").read_bytes() == b"data"
+        assert records_at(place) == [record]
+    finally:
+        serve.umount(tmp_path / "link")
+    assert mountinfo.top_at(str(place)) is None
+
+
+def test_two_mounts_of_one_repository(mount_it: MountIt) -> None:
+    first = mount_it(FILES)
+    second = first.again("prod")
+    assert (first.path / "d/f").read_bytes() == (second.path / "d/f").read_bytes()
+    assert os.stat(first.path / "d/f").st_ino == os.stat(second.path / "d/f").st_ino
+    assert len({record.device for at in (first, second) for record in records_at(at.path)}) == 2
