@@ -27,8 +27,8 @@ def size(size_bytes: float) -> str:
 
 
 def rate(size_bytes: float, seconds: float) -> str:
-    """So much a second; empty where that says nothing."""
-    return f"{size(size_bytes / seconds)}/s" if seconds > 0 and size_bytes > 0 else ""
+    """So much a second; empty where there was too little for that to say anything."""
+    return f"{size(size_bytes / seconds)}/s" if seconds > 0 and size_bytes >= 1024 * 1024 else ""
 
 
 def count(number: int, word: str = "", words: str = "") -> str:
@@ -39,8 +39,11 @@ def count(number: int, word: str = "", words: str = "") -> str:
 
 
 def percent(part: float, whole: float) -> str:
-    """`2.0 %`; `0 %` of nothing."""
-    return f"{100 * part / whole:.1f} %" if whole else "0 %"
+    """`2.0 %`, `100 %`; something is never `0 %`."""
+    share = 100 * part / whole if whole else 0
+    if share == 0 or share >= 99.95:
+        return f"{share:.0f} %"
+    return f"{share:.1f} %" if share >= 0.05 else "< 0.1 %"
 
 
 def duration(seconds: float) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from moorage.cli.formatting import count, duration, rate, size
 from moorage.cli.options import Settings
 from moorage.model.progress import SILENT, Progress
 
@@ -72,27 +73,23 @@ class TerminalProgress:
             now = time.monotonic()
             if now >= self._next_draw:
                 self._next_draw = now + REDRAW_S
-                self._draw()
+                self._draw(now)
 
     def finish(self) -> None:
         """See `Progress.finish`."""
         with self._lock:
             self._stop()
 
-    def _draw(self) -> None:
+    def _draw(self, now: float) -> None:
         if self._bar is None:
-            self._bar, self._task = _new_bar(self._what, by_bytes=self._is_by_bytes)
+            self._bar, self._task = _new_bar(self._what)
             self._bar.start()
         assert self._task is not None
-        done, total = (
-            (self._done_bytes, self._total_bytes) if self._is_by_bytes else (self._done_files, self._total_files)
-        )
-        files = f"{self._done_files:,} files" if self._done_files and self._is_by_bytes else ""
-        self._bar.update(self._task, completed=done, total=total, files=files)
-
-    @property
-    def _is_by_bytes(self) -> bool:
-        return self._total_bytes is not None or self._total_files is None
+        by_bytes = self._total_bytes is not None or self._total_files is None
+        done, total = (self._done_bytes, self._total_bytes) if by_bytes else (self._done_files, self._total_files)
+        seconds = now - self._begun
+        told = told_of_bytes(done, total, seconds) if by_bytes else told_of_files(done, total, seconds)
+        self._bar.update(self._task, completed=done, total=total, told=told)
 
     def _stop(self) -> None:
         if self._bar is not None:
@@ -100,27 +97,31 @@ class TerminalProgress:
         self._bar = self._task = None
 
 
-def _new_bar(what: str, *, by_bytes: bool) -> tuple[Bar, TaskID]:
+def told_of_bytes(done: int, total: int | None, seconds: float) -> str:
+    """`768 MiB of 1.1 GiB, 231 MiB/s, 2 s left`, as far as it is known."""
+    amount = size(done) if total is None else f"{size(done)} of {size(total)}"
+    return ", ".join(part for part in (amount, rate(done, seconds), _left(done, total, seconds)) if part)
+
+
+def told_of_files(done: int, total: int | None, seconds: float) -> str:
+    """`12,000 of 20,000 files, 1 s left`, as far as it is known."""
+    amount = count(done, "file") if total is None else f"{count(done)} of {count(total, 'file')}"
+    return ", ".join(part for part in (amount, _left(done, total, seconds)) if part)
+
+
+def _left(done: int, total: int | None, seconds: float) -> str:
+    if not total or done <= 0 or done >= total:
+        return ""
+    left = seconds * (total - done) / done
+    return f"{left:.0f} s left" if left < 59.5 else f"{duration(left)} left"
+
+
+def _new_bar(what: str) -> tuple[Bar, TaskID]:
     """A bar of rich, which is imported only now: most commands never draw one."""
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        MofNCompleteColumn,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
+    from rich.progress import BarColumn, TextColumn
     from rich.progress import Progress as RichProgress
 
-    amount = (DownloadColumn(binary_units=True), TransferSpeedColumn()) if by_bytes else (MofNCompleteColumn(),)
-    bar = RichProgress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        *amount,
-        TextColumn("{task.fields[files]}"),
-        TimeRemainingColumn(compact=True),
-        console=Console(stderr=True),
-        transient=True,
-    )
-    return bar, bar.add_task(what, total=None, files="")
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[told]}"))
+    bar = RichProgress(*columns, console=Console(stderr=True), transient=True)
+    return bar, bar.add_task(what, total=None, told="")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
@@ -130,7 +131,7 @@ def checkout(
         result = repo.checkout(location, target, force=force, progress=progress)
         seconds = time.monotonic() - begun
     record = {
-        "target": str(result.target),
+        "target": os.path.abspath(result.target),
         "files": result.files,
         "directories": result.directories,
         "symlinks": result.symlinks,

@@ -126,7 +126,7 @@ def _summary(result: CommitResult, seconds: float, message: str, style: Style) -
             ("files", f"{count(result.files)}{known}"),
             ("size", size(result.logical_bytes)),
             ("new", f"{size(result.new_bytes)} ({percent(result.new_bytes, result.logical_bytes)} of it)"),
-            ("stored", f"{size(result.stored_bytes)} after compression"),
+            ("stored", f"{size(result.stored_bytes)} more on disk"),
             ("time", f"{duration(seconds)}{f', {speed}' if speed else ''}"),
         ],
         style,

@@ -1,0 +1,189 @@
+"""What is wrong is told in one line with a hint, as one object under --json, with its exit code, and never as a
+traceback."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from moorage import errors
+from moorage.api import Repository
+from moorage.cli.errors import EXIT_CODES, ExitCode, exit_code
+from tests.cli.command_line import CommandLine
+
+WRONG: list[tuple[str, int, str]] = [
+    # words, exit code, kind
+    ("ls nope", 1, "ref_not_found"),
+    ("ls deadbeef", 1, "snapshot_not_found"),
+    ("log nope", 1, "ref_not_found"),
+    ("show prod~7", 1, "snapshot_not_found"),
+    ("show prod@{9}", 1, "snapshot_not_found"),
+    ("show prod@{2001-01-01}", 1, "snapshot_not_found"),
+    ("show prod@{yesterday}", 2, "invalid_input"),
+    ("show same", 2, "ambiguous_revision"),
+    ("ls prod:nope", 1, "path_not_found"),
+    ("ls prod:../etc", 2, "invalid_input"),
+    ("stat prod:models/model.pkl/x", 1, "path_not_found"),
+    ("cat prod:models", 2, "wrong_kind"),
+    ("cat prod:latest", 2, "wrong_kind"),
+    ("cat prod", 2, "wrong_kind"),
+    ("commit nowhere -b prod", 1, "source_not_found"),
+    ("commit export -b nope", 1, "ref_not_found"),
+    ("commit export -b bad:name --create", 2, "invalid_input"),
+    ("commit export -b prod --at ../x", 2, "invalid_input"),
+    ("commit export -b prod --meta novalue", 2, "invalid_input"),
+    ("commit export -b prod --meta =1", 2, "invalid_input"),
+    ("commit export -b prod --meta a=1 --meta a=2", 2, "invalid_input"),
+    ("commit run -b prod", 2, "invalid_input"),
+    ("branch create prod --from v1", 1, "already_exists"),
+    ("branch create a..b~c --from v1", 2, "invalid_input"),
+    ("branch move nope prod", 1, "ref_not_found"),
+    ("branch rename nope other", 1, "ref_not_found"),
+    ("branch rename prod same", 1, "already_exists"),
+    ("branch delete nope", 1, "ref_not_found"),
+    ("tag create v1 prod", 1, "already_exists"),
+    ("tag delete nope", 1, "ref_not_found"),
+    ("reflog nope", 1, "ref_not_found"),
+    ("diff prod nope", 1, "ref_not_found"),
+    ("diff prod experiment/v2 nope", 1, "path_not_found"),
+    ("merge nope --into prod", 1, "ref_not_found"),
+    ("merge prod --into nope", 1, "ref_not_found"),
+    ("merge experiment/v2 --into v1", 1, "ref_not_found"),
+    ("checkout prod export", 1, "already_exists"),
+    ("checkout nope there", 1, "ref_not_found"),
+    ("stats nope", 1, "ref_not_found"),
+    ("umount .", 1, "mount_not_found"),
+    ("mount nope live", 1, "ref_not_found"),
+    ("mount prod absent", 2, "invalid_input"),
+    ("mount prod .moorage", 2, "invalid_input"),
+    ("init .", 1, "already_exists"),
+    ("-r export ls prod", 10, "repository_not_found"),
+    ("ls prod -r absent", 10, "repository_not_found"),
+    ("", 2, "usage"),
+    ("comit", 2, "usage"),
+    ("branch list", 2, "usage"),
+    ("ls", 2, "usage"),
+    ("ls a b", 2, "usage"),
+    ("ls --sideways prod", 2, "usage"),
+    ("ls prod -r", 2, "usage"),
+    ("commit export", 2, "usage"),
+    ("commit -b prod", 2, "usage"),
+    ("log -n many", 2, "usage"),
+    ("log -n -1", 2, "usage"),
+    ("mount prod live --driver smoke", 2, "usage"),
+    ("merge prod", 2, "usage"),
+    ("branch create", 2, "usage"),
+    ("tag create v2", 2, "usage"),
+    ("demo --size 0", 2, "usage"),
+]
+
+
+@pytest.fixture
+def wrong(store: CommandLine, tmp_path: Path) -> CommandLine:
+    """A repository with a name that is two things, and a directory to mount on."""
+    store.ok("branch", "create", "same", "--from", "v1")
+    store.ok("tag", "create", "same", "v1")
+    (tmp_path / "live").mkdir()
+    (tmp_path / "run").write_text("")
+    return store
+
+
+def test_every_wrong_word(wrong: CommandLine) -> None:
+    """One repository for all of them: none changes anything."""
+    for text, code, kind in WRONG:
+        words = text.split()
+        told = wrong("--json", *words)
+        assert (told.code, told.error["kind"]) == (code, kind), text
+        assert told.error["message"], text
+        assert "hint" in told.error, text
+        if not words:
+            continue  # for people that is a question, and help the answer
+        plain = wrong(*words)
+        assert (plain.code, plain.out) == (code, ""), text
+        first, *rest = plain.err.splitlines()
+        assert first == f"moorage: error: {told.error['message']}", text
+        assert rest == ([f"hint: {told.error['hint']}"] if told.error["hint"] else []), text
+
+
+def test_json_is_heard_before_the_command_too(store: CommandLine) -> None:
+    for words in (["--json", "ls", "nope"], ["--json", "comit"], ["branch", "--json", "create"]):
+        assert store(*words).error["kind"] in {"ref_not_found", "usage"}
+
+
+def test_errors_have_their_fields(store: CommandLine) -> None:
+    assert store("ls", "prod:no/such", "--json").error["path"] == "no"
+    assert store("tag", "create", "v1", "prod", "--json").error["ref"] == "v1"
+
+
+def test_a_typing_error_is_guessed(store: CommandLine) -> None:
+    assert store("comit").err == "moorage: error: no such command 'comit'\nhint: did you mean 'commit'?\n"
+    assert "hint: did you mean --recursive?" in store("ls", "--recursiv", "prod").err
+
+
+def test_without_a_repository(cli: CommandLine) -> None:
+    for words in (["ls", "prod"], ["log"], ["branch"], ["commit", ".", "-b", "x"], ["check"], ["stats"]):
+        told = cli(*words, "--json")
+        assert (told.code, told.error["kind"]) == (10, "repository_not_found")
+        assert "moorage init" in told.error["hint"]
+
+
+def test_what_nobody_foresaw_is_one_line(store: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def explode(self: Repository) -> None:
+        raise ZeroDivisionError("by\nzero")
+
+    monkeypatch.setattr(Repository, "branches", explode)
+    told = store("branch")
+    assert (told.code, told.out) == (1, "")
+    assert told.err == (
+        "moorage: error: ZeroDivisionError: by\\nzero\n"
+        "hint: this is a mistake in moorage; MOORAGE_DEBUG=1 shows where it happened\n"
+    )
+    assert store("branch", "--json").error["kind"] == "internal"
+    monkeypatch.setenv("MOORAGE_DEBUG", "1")
+    assert "Traceback (most recent call last)" in store("branch").err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.RepositoryNotFoundError("m"), 10),
+        (errors.RefNotFoundError("m"), 1),
+        (errors.AlreadyExistsError("m"), 1),
+        (errors.RefMovedError("m"), 4),
+        (errors.SourceChangedError("m"), 4),
+        (errors.WrongKindError("m"), 2),
+        (errors.LockedError("m"), 11),
+        (errors.StorageDeniedError("m"), 12),
+        (errors.ReadOnlyError("m"), 12),
+        (errors.UnreadableSourceError("m"), 12),
+        (errors.StorageFullError("m"), 1),
+        (errors.CorruptDataError("m"), 1),
+        (errors.NewerFormatError("m"), 1),
+        (errors.MountError("m"), 1),
+        (PermissionError(13, "m"), 12),
+        (OSError(5, "m"), 1),
+        (KeyboardInterrupt(), 130),
+        (RuntimeError(), 1),
+    ],
+)
+def test_exit_codes(error: BaseException, code: int) -> None:
+    assert exit_code(error) == code
+
+
+def test_special_errors_stand_before_general_ones() -> None:
+    """Otherwise a line of the table could never hold."""
+    kinds = [kind for kind, _ in EXIT_CODES]
+    for number, kind in enumerate(kinds):
+        assert not any(issubclass(kind, earlier) for earlier in kinds[:number])
+    assert set(ExitCode) >= {code for _, code in EXIT_CODES}
+
+
+def test_a_system_error_says_which_file(store: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Repository) -> None:
+        raise PermissionError(13, os.strerror(13), "/root/secret")
+
+    monkeypatch.setattr(Repository, "tags", refuse)
+    told = store("tag")
+    assert (told.code, told.err) == (12, "moorage: error: /root/secret: Permission denied\n")
