@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -27,7 +27,7 @@ from moorage.ingest.scan import FoundDirectory, FoundFile, scan
 from moorage.ingest.small import StoredFile
 from moorage.ingest.trees import TreeBuilder, replace_at
 from moorage.model.digest import ContentDigest, SnapshotId
-from moorage.model.names import split_path
+from moorage.model.names import check_text, split_path
 from moorage.model.progress import Progress
 from moorage.model.refs import RefKind, RefName, RefRecord
 from moorage.model.snapshot import Json, Snapshot
@@ -36,6 +36,8 @@ from moorage.repository.handle import RepositoryHandle, derived_folders
 from moorage.repository.tree_writer import write_snapshot
 from moorage.repository.writer import ObjectWriter
 
+_REASON_LENGTH = 200
+"""How much of a message's first line goes into the ref log, whose records have to stay small."""
 Source = str | os.PathLike[str] | bytes | BinaryIO
 
 
@@ -75,6 +77,7 @@ def commit(
 ) -> CommitResult:
     """See `moorage.api.Repository.commit`."""
     canonical_json(metadata)
+    check_text(message, "message")
     ref = RefName(RefKind.BRANCH, branch)
     path = "/".join(split_path(at))
     last = _starting_point(handle, ref, create=create)
@@ -96,7 +99,7 @@ def commit(
         )
         id = write_snapshot(writer, snapshot)
         stats = writer.finish()
-    reason = f"commit: {message}" if message else "commit"
+    reason = f"commit: {message.splitlines()[0][:_REASON_LENGTH]}" if message.strip() else "commit"
     if last is None or before is None:
         handle.refs.start(ref, last, id, actor=author, reason=reason)
     else:
@@ -165,7 +168,7 @@ class _Commit:
         with FileStorer(self._writer, self._progress) as storer:
             if isinstance(found, FoundDirectory):
                 self._store_files(storer, list(found.all_files()))
-                self.files += sum(1 for _ in _links(found))
+                self.files += found.count_links()
                 return self._builder.directory(found, name)
             if isinstance(found, FoundFile):
                 self._store_files(storer, [found])
@@ -216,9 +219,3 @@ class _stat_cache:  # noqa: N801 - reads as a function: it is a context manager
     def __exit__(self, *_: object) -> None:
         if self._cache is not None:
             self._cache.close()
-
-
-def _links(found: FoundDirectory) -> Iterator[object]:
-    yield from found.links
-    for directory in found.directories:
-        yield from _links(directory)

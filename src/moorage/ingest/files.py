@@ -18,11 +18,10 @@ from typing import BinaryIO, Self
 from blake3 import blake3
 
 from moorage.chunking import Chunker, chunker_for
-from moorage.errors import UnreadableSourceError
 from moorage.format.choose import Chooser
 from moorage.index.stat_cache import FileIdentity
 from moorage.ingest.buffers import BufferPool
-from moorage.ingest.reading import TRIES, fill, opened, read_into, unchanged, unsteady
+from moorage.ingest.reading import TRIES, fill, opened, read_into, unchanged, unreadable, unsteady
 from moorage.ingest.scan import FoundFile, identity_of
 from moorage.ingest.small import HEAD_BYTES, StoredFile, recipe_of, store_batch
 from moorage.ingest.spans import store_span
@@ -35,6 +34,8 @@ SPAN_BYTES = 4 * 1024 * 1024
 LARGE_BYTES = 1024 * 1024
 """Files from this size are read by the calling thread, span by span."""
 _BATCH_FILES = 128
+_BUFFERS_BYTES = 128 * 1024 * 1024
+"""In all spans together, however many cores there are."""
 
 
 class FileStorer:
@@ -43,15 +44,15 @@ class FileStorer:
     def __init__(self, writer: ObjectWriter, progress: Progress) -> None:
         """The pool has one thread a core that this process may use."""
         workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        chunking = writer.config.chunking
+        span = max(SPAN_BYTES, 2 * chunking.max_bytes)
         self._writer = writer
         self._progress = progress
-        self._in_flight_limit = 2 * workers + 2
+        self._in_flight_limit = min(2 * workers + 2, max(3, _BUFFERS_BYTES // span - 2))
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="moorage-ingest")
         # One thread: of a small file Python does most of the work, and two threads that pass the GIL to and fro for
         # every system call are slower than one (20,000 files: 2.7 s against 1.7 s).
         self._small_pool = ThreadPoolExecutor(1, thread_name_prefix="moorage-ingest-small")
-        chunking = writer.config.chunking
-        span = max(SPAN_BYTES, 2 * chunking.max_bytes)
         self._buffers = BufferPool(self._in_flight_limit + 2, span)
         self._in_flight: deque[tuple[Future[object], Callable[[object], None]]] = deque()
 
@@ -107,8 +108,7 @@ class FileStorer:
                 try:
                     finished = self._spans(source.readinto, file.name, check, partial(done, file))
                 except OSError as error:
-                    message = f"cannot read {file.location}: {error.strerror}"
-                    raise UnreadableSourceError(message, path=file.location) from error
+                    raise unreadable(file, error) from error
             if finished:
                 self._progress.advance(files=1)
                 return

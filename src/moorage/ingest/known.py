@@ -8,6 +8,7 @@ from moorage.errors import DataError, FormatError
 from moorage.index.stat_cache import FileIdentity, KnownContent, StatCache
 from moorage.ingest.small import EMPTY
 from moorage.model.digest import ChunkId, ObjectId, RecipeId
+from moorage.model.objects import KIND_OF_ID, ObjectKind
 from moorage.repository.handle import RepositoryHandle
 from moorage.repository.writer import ObjectWriter
 
@@ -22,7 +23,7 @@ class KnownFiles:
         self._handle = handle
         self._writer = writer
         self._cache = cache
-        self._whole: dict[ObjectId, bool] = {}
+        self._whole: dict[tuple[ObjectKind, ObjectId], bool] = {}
 
     def of(self, files: Sequence[FileIdentity]) -> list[KnownContent | None]:
         """What each file holds; None where it must be read."""
@@ -38,16 +39,16 @@ class KnownFiles:
         needed: list[ObjectId] = []
         for answer in answers:
             if answer is not None and answer.digest != EMPTY:
-                id: ObjectId = answer.object or ChunkId(answer.digest)
-                if id not in self._whole:
-                    self._whole[id] = False
+                id = _object_of(answer)
+                if _key(id) not in self._whole:
+                    self._whole[_key(id)] = False
                     needed.append(id)
         for id, there in zip(needed, self._writer.has(needed), strict=True):
-            self._whole[id] = there and (not isinstance(id, RecipeId) or self._recipe_is_whole(id))
+            self._whole[_key(id)] = there and (not isinstance(id, RecipeId) or self._recipe_is_whole(id))
         return [answer if answer is not None and self._is_there(answer) else None for answer in answers]
 
     def _is_there(self, answer: KnownContent) -> bool:
-        return answer.digest == EMPTY or self._whole[answer.object or ChunkId(answer.digest)]
+        return answer.digest == EMPTY or self._whole[_key(_object_of(answer))]
 
     def _recipe_is_whole(self, id: RecipeId) -> bool:
         try:
@@ -64,3 +65,12 @@ class KnownFiles:
         yield list(children)
         for child in children:
             yield from self._references(child)
+
+
+def _object_of(content: KnownContent) -> ObjectId:
+    return content.object or ChunkId(content.digest)
+
+
+def _key(id: ObjectId) -> tuple[ObjectKind, ObjectId]:
+    """With its kind: somebody may have stored, as a file, the bytes of a recipe."""
+    return KIND_OF_ID[type(id)], id

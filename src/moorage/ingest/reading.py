@@ -7,16 +7,18 @@ what was read may be a state that never was.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
 from io import FileIO
 from typing import BinaryIO
 
-from moorage.errors import SourceChangedError, UnreadableSourceError
+from moorage.errors import InvalidInputError, SourceChangedError, UnreadableSourceError
 from moorage.index.stat_cache import FileIdentity
 from moorage.ingest.scan import FoundFile, identity_of
 
 TRIES = 3
-_PIECE_BYTES = 4 * 1024 * 1024
+_MOST_BYTES = 16 * 1024 * 1024
+"""A file found small that has grown beyond this is not read whole: memory is bounded."""
 
 
 def fill(readinto: Callable[[memoryview], int], room: memoryview) -> tuple[int, bool]:
@@ -31,8 +33,10 @@ def fill(readinto: Callable[[memoryview], int], room: memoryview) -> tuple[int, 
 
 
 def read_into(stream: BinaryIO, room: memoryview) -> int:
-    """`readinto` of a stream that may only have `read`."""
-    data = stream.read(len(room))
+    """`readinto` of a stream that may only have `read`. Raises `InvalidInputError` for what gives no bytes."""
+    data: object = stream.read(len(room))
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise InvalidInputError("the stream does not give bytes", hint='open it with mode "rb", and blocking')
     room[: len(data)] = data
     return len(data)
 
@@ -45,26 +49,35 @@ def unchanged(fd: int, before: FileIdentity, total: int) -> FileIdentity | None:
 
 def opened(file: FoundFile) -> FileIO:
     """Open a found file, unbuffered. Raises `SourceChangedError` where it is gone, `UnreadableSourceError`."""
+    return FileIO(_open(file), "rb")
+
+
+def _open(file: FoundFile) -> int:
     try:
-        return open(file.location, "rb", buffering=0)
+        # Not blocking: what was a file when it was found may be a fifo now, which would be waited for.
+        fd = os.open(file.location, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError as error:
+        raise unsteady(file) from error
     except OSError as error:
-        raise _unopenable(file, error) from error
+        raise unreadable(file, error) from error
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise unsteady(file)
+    return fd
 
 
 def read_whole(file: FoundFile) -> tuple[bytes, FileIdentity]:
     """One state of a small file. Raises `SourceChangedError`, `UnreadableSourceError`."""
     for _ in range(TRIES):
-        try:
-            fd = os.open(file.location, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise _unopenable(file, error) from error
+        fd = _open(file)
         try:
             before = identity_of(os.fstat(fd))
+            if before.size_bytes > _MOST_BYTES:
+                raise unsteady(file)
             data = _read_to_end(fd, before.size_bytes)
             after = identity_of(os.fstat(fd))
         except OSError as error:
-            message = f"cannot read {file.location}: {error.strerror}"
-            raise UnreadableSourceError(message, path=file.location) from error
+            raise unreadable(file, error) from error
         finally:
             os.close(fd)
         if before == after and len(data) == before.size_bytes:
@@ -73,19 +86,19 @@ def read_whole(file: FoundFile) -> tuple[bytes, FileIdentity]:
 
 
 def _read_to_end(fd: int, expected: int) -> bytes:
-    """All bytes; asking for one more than expected shows the end in the same call."""
+    """All bytes, or more than expected; asking for one more than that shows the end in the same call."""
     data = os.read(fd, expected + 1)
     if len(data) == expected:
         return data
-    parts = [data]
-    while more := os.read(fd, _PIECE_BYTES):
+    parts, total = [data], len(data)
+    while total <= expected and (more := os.read(fd, expected + 1 - total)):
         parts.append(more)
+        total += len(more)
     return b"".join(parts)
 
 
-def _unopenable(file: FoundFile, error: OSError) -> SourceChangedError | UnreadableSourceError:
-    if isinstance(error, FileNotFoundError):
-        return unsteady(file)
+def unreadable(file: FoundFile, error: OSError) -> UnreadableSourceError:
+    """The refusal of a file that the operating system does not let us read."""
     return UnreadableSourceError(f"cannot read {file.location}: {error.strerror}", path=file.location)
 
 

@@ -54,13 +54,22 @@ class FoundDirectory:
     links: list[FoundLink] = field(default_factory=list)
     directories: list[FoundDirectory] = field(default_factory=list)
 
-    def all_files(self) -> Iterator[FoundFile]:
-        """The files in it and below it, in the order in which they are read: what lies together is stored together."""
+    def walk(self) -> Iterator[FoundDirectory]:
+        """It and all below it, parents before children."""
         pending = [self]
         while pending:
             directory = pending.pop()
-            yield from directory.files
+            yield directory
             pending.extend(reversed(directory.directories))
+
+    def all_files(self) -> Iterator[FoundFile]:
+        """The files in it and below it, in the order in which they are read: what lies together is stored together."""
+        for directory in self.walk():
+            yield from directory.files
+
+    def count_links(self) -> int:
+        """The symlinks in it and below it."""
+        return sum(len(directory.links) for directory in self.walk())
 
 
 @dataclass(slots=True)
@@ -103,7 +112,7 @@ def scan(source: Path, at: str, leave_out: Path | None) -> FoundFile | FoundDire
     except FileNotFoundError as error:
         raise SourceNotFoundError(f"no such file or directory: {source}", path=str(source)) from error
     except OSError as error:
-        raise UnreadableSourceError(f"cannot read {source}: {error.strerror}", path=str(source)) from error
+        raise _unreadable(str(source), error) from error
     if stat.S_ISREG(status.st_mode):
         return found_file(at.rsplit("/", 1)[-1], str(source), status)
     if not stat.S_ISDIR(status.st_mode):
@@ -112,7 +121,7 @@ def scan(source: Path, at: str, leave_out: Path | None) -> FoundFile | FoundDire
     if leave_out is not None and _same_or_inside(source, leave_out):
         raise InvalidInputError(f"{source} is the repository itself, or lies in it", path=str(source))
     scanner = _Scanner(_own_id(leave_out))
-    root = scanner.directory(str(source), "", "", at, IgnoreRules())
+    root = scanner.scan(str(source), at)
     scanner.problems.raise_if_any()
     return root
 
@@ -132,30 +141,58 @@ def _same_or_inside(source: Path, repository: Path) -> bool:
     return inner == outer or inner.startswith(outer + os.sep)
 
 
+@dataclass(slots=True)
+class _Pending:
+    """A directory that is to be looked into."""
+
+    found: FoundDirectory
+    parent: FoundDirectory | None
+    location: str
+    path: str
+    """Below the source, for ignore rules."""
+    tree_path: str
+    """Where it will be in the tree."""
+    rules: IgnoreRules
+
+
 class _Scanner:
+    """Looks into one directory after the other; not by recursion, since a path has room for 2,048 of them."""
+
     def __init__(self, own_id: tuple[int, int] | None) -> None:
         self.problems = _Problems()
         self._own_id = own_id
+        self._pending: list[_Pending] = []
 
-    def directory(self, location: str, name: str, path: str, tree_path: str, rules: IgnoreRules) -> FoundDirectory:
-        """`path` is below the source, for ignore rules; `tree_path` is where it will be in the tree."""
-        found = FoundDirectory(name)
+    def scan(self, location: str, at: str) -> FoundDirectory:
+        root = FoundDirectory("")
+        self._pending = [_Pending(root, None, location, "", at, IgnoreRules())]
+        while self._pending:
+            here = self._pending.pop()
+            first = len(self._pending)
+            self._look_into(here)
+            self._pending[first:] = reversed(self._pending[first:])
+        return root
+
+    def _look_into(self, here: _Pending) -> None:
         try:
-            with os.scandir(location) as entries:
+            with os.scandir(here.location) as entries:
                 items = sorted(entries, key=lambda item: item.name)
+        except FileNotFoundError as error:
+            if here.parent is None:
+                raise _unreadable(here.location, error) from error
+            here.parent.directories.remove(here.found)  # removed since it was listed, as a file may be (see `_item`)
+            return
         except OSError as error:
-            raise UnreadableSourceError(f"cannot read {location}: {error.strerror}", path=location) from error
-        if any(item.name == IGNORE_FILE for item in items):
-            rules = rules.descend(Path(location), path)
+            raise _unreadable(here.location, error) from error
+        if any(item.name == IGNORE_FILE and item.is_file() for item in items):
+            here.rules = here.rules.descend(Path(here.location), here.path)
         for item in items:
-            self._item(item, found, join_path(path, item.name), join_path(tree_path, item.name), rules)
-        return found
+            self._item(item, here)
 
-    def _item(
-        self, item: os.DirEntry[str], found: FoundDirectory, path: str, tree_path: str, rules: IgnoreRules
-    ) -> None:
+    def _item(self, item: os.DirEntry[str], here: _Pending) -> None:
         is_directory = item.is_dir(follow_symlinks=False)
-        if rules.specs and rules.ignores(path, is_directory=is_directory):
+        path, tree_path = join_path(here.path, item.name), join_path(here.tree_path, item.name)
+        if here.rules.specs and here.rules.ignores(path, is_directory=is_directory):
             return
         try:
             check_entry_name(item.name)
@@ -169,17 +206,19 @@ class _Scanner:
             status = item.stat(follow_symlinks=False)
             if is_directory:
                 if (status.st_dev, status.st_ino) != self._own_id:
-                    found.directories.append(self.directory(item.path, item.name, path, tree_path, rules))
+                    below = FoundDirectory(item.name)
+                    here.found.directories.append(below)
+                    self._pending.append(_Pending(below, here.found, item.path, path, tree_path, here.rules))
             elif stat.S_ISREG(status.st_mode):
-                found.files.append(found_file(item.name, item.path, status))
+                here.found.files.append(found_file(item.name, item.path, status))
             elif stat.S_ISLNK(status.st_mode):
-                self._link(item, found)
+                self._link(item, here.found)
             else:
                 self.problems.add(item.path, f"it is {_SPECIAL.get(stat.S_IFMT(status.st_mode), 'no file')}")
         except FileNotFoundError:
             return  # removed since it was listed: the source without it is as good a moment as any
         except OSError as error:
-            raise UnreadableSourceError(f"cannot read {item.path}: {error.strerror}", path=item.path) from error
+            raise _unreadable(item.path, error) from error
 
     def _link(self, item: os.DirEntry[str], found: FoundDirectory) -> None:
         target = os.readlink(item.path)
@@ -189,3 +228,7 @@ class _Scanner:
             self.problems.add(item.path, "its target is not UTF-8")
             return
         found.links.append(FoundLink(item.name, target))
+
+
+def _unreadable(location: str, error: OSError) -> UnreadableSourceError:
+    return UnreadableSourceError(f"cannot read {location}: {error.strerror}", path=location)

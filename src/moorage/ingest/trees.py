@@ -7,6 +7,8 @@ its time (and so its inode in a mount) for as long as it stays, whoever commits 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from moorage.errors import InvalidInputError
 from moorage.index.stat_cache import KnownContent
@@ -18,6 +20,18 @@ from moorage.model.tree import Entry, EntryKind
 from moorage.repository.handle import RepositoryHandle
 from moorage.repository.tree_writer import WrittenTree, write_tree
 from moorage.repository.writer import ObjectWriter
+
+
+@dataclass(slots=True)
+class _Unfinished:
+    """A directory some of whose directories have yet to be written."""
+
+    name: str
+    before: Entry | None
+    siblings: dict[str, Entry]
+    """What lay in it before, by name."""
+    entries: list[Entry]
+    left: Iterator[FoundDirectory]
 
 
 class TreeBuilder:
@@ -47,18 +61,31 @@ class TreeBuilder:
         return self._entry(name, EntryKind.FILE, digest, object_id, size_bytes, self._before, executable=executable)
 
     def directory(self, found: FoundDirectory, name: str) -> Entry:
-        """The entry of a directory, all of whose files have been learned; writes its trees."""
-        return self._directory(found, name, self._before)
+        """The entry of a directory, all of whose files have been learned; writes its trees.
 
-    def _directory(self, found: FoundDirectory, name: str, before: Entry | None) -> Entry:
+        Not by recursion: a path has room for 2,048 directories, and Python's stack does not.
+        """
+        unfinished = [self._begin(found, name, self._before)]
+        while True:
+            here = unfinished[-1]
+            below = next(here.left, None)
+            if below is not None:
+                unfinished.append(self._begin(below, below.name, here.siblings.get(below.name)))
+                continue
+            unfinished.pop()
+            written = write_tree(self._writer, here.entries)
+            entry = self._entry(
+                here.name, EntryKind.DIRECTORY, written.digest, written.id, written.size_bytes, here.before
+            )
+            if not unfinished:
+                return entry
+            unfinished[-1].entries.append(entry)
+
+    def _begin(self, found: FoundDirectory, name: str, before: Entry | None) -> _Unfinished:
         siblings = self._siblings(before)
         entries = [self._file(file, siblings.get(file.name)) for file in found.files]
         entries += [self._link(link, siblings.get(link.name)) for link in found.links]
-        entries += [
-            self._directory(directory, directory.name, siblings.get(directory.name)) for directory in found.directories
-        ]
-        written = write_tree(self._writer, entries)
-        return self._entry(name, EntryKind.DIRECTORY, written.digest, written.id, written.size_bytes, before)
+        return _Unfinished(name, before, siblings, entries, iter(found.directories))
 
     def _siblings(self, before: Entry | None) -> dict[str, Entry]:
         if before is None or not isinstance(before.object, TreeId):
@@ -107,7 +134,9 @@ class TreeBuilder:
             self._times = {}
             if self._before is not None and isinstance(self._before.object, TreeId):
                 for _, entry in self._handle.trees.walk(self._before.object):
-                    self._times.setdefault((entry.kind, entry.digest), entry.first_stored_ns)
+                    content = entry.kind, entry.digest
+                    earliest = min(entry.first_stored_ns, self._times.get(content, entry.first_stored_ns))
+                    self._times[content] = earliest
         return self._times.get((kind, digest), self._now_ns)
 
 
@@ -134,29 +163,36 @@ def replace_at(
     if not names:
         assert isinstance(entry.object, TreeId)
         return WrittenTree(entry.object, entry.digest, entry.size_bytes)
-    return _replace(handle, writer, before.tree if before else None, names, "", entry)
+    spine = _spine(handle, before.tree if before else None, names)
+    while True:
+        name, siblings = names[len(spine) - 1], spine.pop()
+        siblings[name] = entry
+        written = write_tree(writer, siblings.values())
+        if not spine:
+            return written
+        old = spine[-1].get(names[len(spine) - 1])
+        same = old is not None and old.digest == written.digest
+        entry = Entry(
+            names[len(spine) - 1],
+            EntryKind.DIRECTORY,
+            written.digest,
+            written.id,
+            written.size_bytes,
+            old.first_stored_ns if same and old else entry.first_stored_ns,
+        )
 
 
-def _replace(
-    handle: RepositoryHandle,
-    writer: ObjectWriter,
-    tree: TreeId | None,
-    names: tuple[str, ...],
-    walked: str,
-    entry: Entry,
-) -> WrittenTree:
-    siblings = {sibling.name: sibling for sibling in handle.trees.entries(tree)} if tree else {}
-    name, rest = names[0], names[1:]
-    if rest:
-        here = f"{walked}{name}"
+def _spine(handle: RepositoryHandle, tree: TreeId | None, names: tuple[str, ...]) -> list[dict[str, Entry]]:
+    """What lies in each directory along a path, by name; nothing in those that do not exist yet."""
+    spine: list[dict[str, Entry]] = []
+    for number, name in enumerate(names):
+        siblings = {sibling.name: sibling for sibling in handle.trees.entries(tree)} if tree else {}
+        spine.append(siblings)
         old = siblings.get(name)
-        if old is not None and not isinstance(old.object, TreeId):
+        if old is not None and not isinstance(old.object, TreeId) and number < len(names) - 1:
+            here = "/".join(names[: number + 1])
             raise InvalidInputError(
                 f"{here} is a {old.kind.word}, so nothing can lie below it", hint="choose another --at", path=here
             )
-        inner = old.object if old is not None and isinstance(old.object, TreeId) else None
-        below = _replace(handle, writer, inner, rest, f"{here}/", entry)
-        first_stored_ns = old.first_stored_ns if old and old.digest == below.digest else entry.first_stored_ns
-        entry = Entry(name, EntryKind.DIRECTORY, below.digest, below.id, below.size_bytes, first_stored_ns)
-    siblings[name] = entry
-    return write_tree(writer, siblings.values())
+        tree = old.object if old is not None and isinstance(old.object, TreeId) else None
+    return spine
