@@ -121,8 +121,9 @@ class _RawFile(io.RawIOBase):
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # typeshed: WriteableBuffer
         if self.closed:
             raise ValueError("read of closed file")
-        data = self._reader.read_at(self._position, len(buffer))
-        buffer[: len(data)] = data
+        room = memoryview(buffer).cast("B")
+        data = self._reader.read_at(self._position, len(room))
+        room[: len(data)] = data
         self._position += len(data)
         return len(data)
 

@@ -16,6 +16,7 @@ import contextlib
 import os
 import secrets
 import shutil
+import time
 from pathlib import Path
 
 import msgspec
@@ -30,6 +31,7 @@ from moorage.storage.os_errors import translated
 
 _PIECE_BYTES = 8 * 1024 * 1024
 _MOST_BYTES = 20 * 1024 * 1024 * 1024
+_ABANDONED_AFTER_NS = 24 * 3600 * 1_000_000_000
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -153,12 +155,18 @@ def _make_room(folder: Path, size_bytes: int) -> None:
         )
     cached = []
     for file in folder.glob("*/*"):
-        if file.name.startswith(".") or file.name.endswith(".seen"):
+        if file.name.endswith(".seen"):
             continue
         with contextlib.suppress(OSError):
-            seen = _seen_file(file)
-            used = seen.stat().st_mtime_ns if seen.exists() else 0
-            cached.append((used, file.stat().st_size, file))
+            status = file.stat()
+            if file.name.startswith("."):
+                # Being assembled by somebody, or left by somebody who was killed at it.
+                used = 0 if status.st_mtime_ns < time.time_ns() - _ABANDONED_AFTER_NS else None
+            else:
+                seen = _seen_file(file)
+                used = seen.stat().st_mtime_ns if seen.exists() else 0
+            if used is not None:
+                cached.append((used, status.st_size, file))
     total = sum(size for _, size, _ in cached)
     for _, size, file in sorted(cached, key=lambda item: item[0]):
         if total + size_bytes <= limit:

@@ -33,8 +33,10 @@ from moorage.repository.handle import RepositoryHandle
 from moorage.repository.history import MIN_PREFIX
 
 _HEX = re.compile(rf"[0-9a-f]{{{MIN_PREFIX},{2 * DIGEST_BYTES}}}")
-_REVISION = re.compile(r"(?P<base>.+?)(?:@\{(?P<at>[^}]*)\})?(?P<back>(?:~\d*)*)", re.DOTALL)
-_MAX_BACK = 1_000_000_000
+_REVISION = re.compile(r"(?P<base>.+?)(?:@\{(?P<at>[^}]*)\})?(?P<back>(?:~\d*)*)", re.DOTALL | re.ASCII)
+_MAX_BACK_DIGITS = 9
+_MAX_REVISION_LENGTH = 1_000
+"""Longer than any name, id and time together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,7 @@ def resolve(handle: RepositoryHandle, revision: str) -> Resolved:
     Raises `RefNotFoundError`, `SnapshotNotFoundError`, `AmbiguousRevisionError`, `InvalidInputError`, `DataError`,
     `StorageError`.
     """
-    match = _REVISION.fullmatch(revision)
+    match = _REVISION.fullmatch(revision) if len(revision) <= _MAX_REVISION_LENGTH else None
     if match is None:
         raise InvalidInputError("a revision is a branch, a tag or a snapshot id", revision=revision)
     base, at, back = match["base"], match["at"], match["back"]
@@ -141,10 +143,10 @@ def resolve(handle: RepositoryHandle, revision: str) -> Resolved:
 
 
 def _steps(back: str, revision: str) -> int:
-    steps = sum(int(number or 1) for number in back.split("~")[1:])
-    if steps > _MAX_BACK:
+    numbers = back.split("~")[1:]
+    if any(len(number) > _MAX_BACK_DIGITS for number in numbers):
         raise SnapshotNotFoundError(f"{revision!r}: history does not go back that far", revision=revision)
-    return steps
+    return sum(int(number or 1) for number in numbers)
 
 
 def _base(handle: RepositoryHandle, word: str) -> RefRecord | SnapshotId:
@@ -188,7 +190,7 @@ def _candidates(handle: RepositoryHandle, word: str) -> dict[str, RefRecord | Sn
 
 def _stood_at(handle: RepositoryHandle, ref: RefName, at: str, revision: str) -> RefRecord:
     records = handle.refs.log(ref)
-    if at.isdigit() and len(at) <= 9:
+    if at.isascii() and at.isdigit() and len(at) <= _MAX_BACK_DIGITS:
         alive = [record for record in reversed(records) if record.is_alive]
         if int(at) >= len(alive):
             raise SnapshotNotFoundError(
@@ -198,14 +200,14 @@ def _stood_at(handle: RepositoryHandle, ref: RefName, at: str, revision: str) ->
             )
         return alive[int(at)]
     try:
-        moment = datetime.fromisoformat(at)
-    except ValueError as error:
+        moment = datetime.fromisoformat(at).astimezone()
+    except (ValueError, OverflowError) as error:
         raise InvalidInputError(
             f"{revision!r}: {at!r} is neither a number nor a time",
             hint="write a time as 2026-09-01, 2026-09-01T12:00 or 2026-09-01T12:00+02:00",
             revision=revision,
         ) from error
-    limit_ns = int(moment.astimezone().timestamp() * 1_000_000_000)
+    limit_ns = int(moment.timestamp() * 1_000_000_000)
     before = [record for record in records if record.time_ns <= limit_ns]
     if not before or not before[-1].is_alive:
         raise SnapshotNotFoundError(f"{revision!r}: {ref} did not exist then", revision=revision)

@@ -10,18 +10,19 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from moorage.read.file import FileReader
 
 PIECE_BYTES = 4 * 1024 * 1024
+_MOST_THREADS = 16
 
 
 def pieces(reader: FileReader, piece_bytes: int = PIECE_BYTES) -> Iterator[bytes]:
     """All bytes of a file, in order, verified.
 
-    At most twice as many pieces as there are cores, and one, are in memory. Raises `DataError`, `StorageError`.
+    At most twice as many pieces as there are threads, and one, are in memory. Raises `DataError`, `StorageError`.
     """
     if reader.size_bytes <= piece_bytes:
         if reader.size_bytes:
             yield reader.read_at(0, reader.size_bytes)
         return
-    workers = os.cpu_count() or 1
+    workers = min(os.cpu_count() or 1, _MOST_THREADS)
     with ThreadPoolExecutor(workers, thread_name_prefix="moorage-read") as pool:
         ahead: deque[Future[bytes]] = deque()
         try:
