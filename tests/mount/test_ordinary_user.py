@@ -1,0 +1,198 @@
+"""Can a user who may not mount do so through fusermount3, and does he get the same?
+
+The whole of it runs as `nobody`, in a directory of his own, in a program that reports in JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from moorage.mount import mountinfo, serve
+from tests.mount import build
+from tests.needs import everything_is_required, fusermount_missing, needs_fuse, needs_ordinary_user, require
+
+pytestmark = [needs_fuse, needs_ordinary_user]
+
+TIMEOUT_S = 120
+DATA = bytes(range(256)) * 8192
+
+PROLOGUE = """
+import json, os, sys, errno
+from pathlib import Path
+from moorage.errors import MoorageError
+from moorage.mount import mountinfo, registry, serve
+here = Path(sys.argv[1])
+"""
+
+CYCLE = """
+record = serve.mount(here / "repository", "prod", here / "mnt", driver=sys.argv[2])
+found = {"uid": os.getuid(), "alive": registry.is_alive(record)}
+found["same"] = (here / "mnt/d/f").read_bytes() == bytes(range(256)) * 8192
+found["owner"] = os.stat(here / "mnt/d/f").st_uid
+entry = mountinfo.top_at(str(here / "mnt"))
+found["type"], found["source"] = entry.fstype, entry.source
+found["options"] = entry.options.split(",")
+found["listed"] = [other.pid for other in registry.mounts() if other.mountpoint == str(here / "mnt")] == [record.pid]
+try:
+    os.open(here / "mnt/d/new", os.O_CREAT | os.O_WRONLY)
+except OSError as error:
+    found["create"] = errno.errorcode[error.errno]
+serve.umount(here / "mnt")
+found["left"] = os.listdir(here / "mnt")
+found["gone"] = not registry.is_alive(record)
+found["wrote"] = sorted(str(path) for path in (here / "repository").rglob("*") if path.stat().st_uid == os.getuid())
+print(json.dumps(found))
+"""
+
+FAILURE = """
+try:
+    serve.mount(here / "repository", "prod", here / sys.argv[2], allow_other=sys.argv[3] == "allow_other")
+except MoorageError as error:
+    print(json.dumps({"kind": error.kind, "message": error.message, "hint": error.hint}))
+else:
+    print(json.dumps({"kind": "mounted"}))
+    serve.umount(here / sys.argv[2])
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _open_device() -> Iterator[None]:
+    """On a machine without udev the device may be closed to ordinary users."""
+    mode = os.stat("/dev/fuse").st_mode
+    os.chmod("/dev/fuse", 0o666)
+    fusermount_missing.cache_clear()
+    require(fusermount_missing)
+    yield
+    os.chmod("/dev/fuse", mode)
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory that `nobody` owns, with a repository that he may only read."""
+    user = pwd.getpwnam("nobody")
+    directory = Path(tempfile.mkdtemp(prefix="moorage-nobody-"))
+    directory.chmod(0o755)
+    with build.create(directory / "repository") as handle:
+        build.branch(handle, "prod", {"d": {"f": DATA}})
+    for name in ("mnt", "home"):
+        (directory / name).mkdir()
+        os.chown(directory / name, user.pw_uid, user.pw_gid)
+    (directory / "roots").mkdir(mode=0o755)
+    for path in (directory / "repository").rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    yield directory
+    while mountinfo.top_at(str(directory / "mnt")) is not None:
+        subprocess.run(["umount", "-l", directory / "mnt"], check=True, timeout=30)
+    shutil.rmtree(directory)
+
+
+def interpreter(environment: dict[str, str]) -> str:
+    """A Python that `nobody` may run and that finds moorage; ours may lie in somebody's home."""
+    for candidate in (sys.executable, f"/usr/bin/python3.{sys.version_info.minor}", "/usr/bin/python3"):
+        try:
+            done = as_nobody([candidate, "-c", "import moorage.mount.serve"], environment)
+        except OSError:
+            continue
+        if done.returncode == 0:
+            return candidate
+    reason = "no Python that the user nobody may run finds moorage"
+    if everything_is_required():
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+def as_nobody(command: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    user = pwd.getpwnam("nobody")
+    return subprocess.run(
+        command,
+        user=user.pw_uid,
+        group=user.pw_gid,
+        extra_groups=[],
+        env=environment,
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TIMEOUT_S,
+    )
+
+
+def report(place: Path, program: str, *arguments: str) -> dict[str, Any]:
+    """What a program of `nobody` found."""
+    home = str(place / "home")
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": home,
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        **{f"XDG_{name}_HOME": f"{home}/{name.lower()}" for name in ("CACHE", "CONFIG", "DATA", "STATE")},
+    }
+    done = as_nobody([interpreter(environment), "-c", PROLOGUE + program, str(place), *arguments], environment)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize("driver", ["kernel", "libfuse"])
+def test_the_whole_way(place: Path, driver: str) -> None:
+    found = report(place, CYCLE, driver)
+    nobody = pwd.getpwnam("nobody").pw_uid
+    assert found["uid"] == found["owner"] == nobody
+    assert found["same"]
+    assert found["alive"]
+    assert found["listed"]
+    assert found["gone"]
+    assert found["type"] == mountinfo.FSTYPE
+    assert found["source"] == f"{place}/repository#prod"
+    assert {"ro", "nosuid", "nodev"} <= set(found["options"])
+    assert found["create"] == "EROFS"
+    assert found["left"] == []
+    assert found["wrote"] == []
+
+
+def test_others_and_even_root_stay_out(place: Path) -> None:
+    """A mount of an ordinary user is his own, unless he asks for others and the administrator allows it."""
+    program = """
+record = serve.mount(here / "repository", "prod", here / "mnt")
+print(json.dumps({"pid": record.pid}))
+"""
+    report(place, program)
+    with pytest.raises(PermissionError):
+        os.listdir(place / "mnt")
+
+
+def test_allow_other_without_leave_says_what_is_missing(place: Path) -> None:
+    if "\nuser_allow_other" in "\n" + Path("/etc/fuse.conf").read_text(encoding="utf-8"):
+        pytest.skip("/etc/fuse.conf allows it here")
+    found = report(place, FAILURE, "mnt", "allow_other")
+    assert found["kind"] == "mount_failed"
+    assert "user_allow_other" in found["hint"]
+
+
+def test_a_directory_of_somebody_else(place: Path) -> None:
+    found = report(place, FAILURE, "roots", "")
+    assert found["kind"] == "mount_failed"
+    assert "directory of your own" in found["hint"]
+
+
+def test_a_mount_of_root_cannot_be_taken_away(place: Path) -> None:
+    serve.mount(place / "repository", "prod", place / "mnt", allow_other=True)
+    program = """
+same = (here / "mnt/d/f").read_bytes() == bytes(range(256)) * 8192
+try:
+    serve.umount(here / "mnt")
+except MoorageError as error:
+    print(json.dumps({"kind": error.kind, "same": same}))
+"""
+    assert report(place, program) == {"kind": "mount_failed", "same": True}
+    serve.umount(place / "mnt")
