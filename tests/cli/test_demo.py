@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from moorage.cli.demo import exports, weights
-from moorage.cli.demo.stage import SceneFailedError, own_place
+from moorage.cli.demo.stage import SceneFailed, own_place
 from moorage.errors import MountError
 from moorage.mount import serve
 from tests.cli.command_line import CommandLine, finished, python
@@ -100,7 +100,7 @@ def test_a_demo_that_is_interrupted(tmp_path: Path, temporary: Path, number: sig
 
 
 def _fail(_: Path) -> None:
-    raise SceneFailedError(1)
+    raise SceneFailed(1)
 
 
 def _change_directory(folder: Path) -> None:
@@ -119,7 +119,7 @@ def test_the_place_is_gone_and_all_is_as_before(
             assert list(temporary.iterdir()) == [folder]
             assert "MOORAGE_REPO" not in os.environ
             act(folder)
-    except SceneFailedError:
+    except SceneFailed:
         pass
     assert list(temporary.iterdir()) == []
     assert (dict(os.environ), os.getcwd(), [signal.getsignal(number) for number in (1, 2, 15)]) == before

@@ -48,7 +48,7 @@ COMMANDS: tuple[tuple[str, str, str, str], ...] = (
 )
 
 
-class ReaderGoneError(Exception):
+class ReaderGone(Exception):
     """Whoever read the standard output has stopped; no `OSError`, since typer has its own idea of those."""
 
 
@@ -60,7 +60,7 @@ class Root(Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError as error:
-            raise ReaderGoneError from error
+            raise ReaderGone from error
 
 
 app = typer.Typer(cls=Root, name="moorage", invoke_without_command=True, pretty_exceptions_enable=False)
@@ -103,7 +103,7 @@ def run(arguments: Sequence[str] | None = None, settings: Settings | None = None
     try:
         code = _invoke(words, settings)
         flush()
-    except (ReaderGoneError, BrokenPipeError):
+    except (ReaderGone, BrokenPipeError):
         let_go()
         return ExitCode.READER_GONE
     except KeyboardInterrupt:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from moorage.cli.demo.scenes import play
-from moorage.cli.demo.stage import SceneFailedError, Stage, own_place
+from moorage.cli.demo.stage import SceneFailed, Stage, own_place
 from moorage.cli.formatting import duration
 from moorage.cli.options import Command
 from moorage.cli.output import write
@@ -39,7 +39,7 @@ def demo(
             write(f"{bold('moorage demo')}: from a directory of model files to a branch that any program can read.")
             write(faint(f"In {folder}, which is removed at the end."))
             is_mounted = play(stage, size_mib)
-    except SceneFailedError as failure:
+    except SceneFailed as failure:
         output.note("The demo has stopped here; everything of it is removed again.")
         raise typer.Exit(failure.code) from failure
     seconds = time.monotonic() - begun

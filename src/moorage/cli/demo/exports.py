@@ -23,8 +23,9 @@ TENSORS = 100
 TUNED = (41, 73)
 """The tensors that version 2 has changed: 2 % of them."""
 COLUMNS = 1024
-ROWS = 120_000
-MORE_ROWS = 2_400
+ROWS_FOR_A_MIB = 500
+MORE_ROWS = 0.02
+"""In version 2, as a part of those in version 1."""
 TREES, DEPTH = 50, 9
 FEATURES = ("amount", "age", "balance", "duration")
 
@@ -57,7 +58,7 @@ def write_release(folder: Path, release: Release, size_mib: int) -> list[Written
     """Write what is different in `release`, everything in the first; the weights take about `size_mib`."""
     for name in ("models", "data"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    rows = _rows(ROWS + (release.version - 1) * MORE_ROWS)
+    rows = _rows(int(ROWS_FOR_A_MIB * size_mib * (1 + MORE_ROWS * (release.version - 1))))
     table, table_by = _write_table(folder / "data", rows)
     by = {
         "models/model.pkl": _write_model(folder / "models/model.pkl", release, rows[:2000]),

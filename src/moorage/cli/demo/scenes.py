@@ -26,7 +26,7 @@ _FIRST, _SECOND = RELEASES
 def play(stage: Stage, size_mib: int) -> bool:
     """Everything, in the current directory; returns whether it could be mounted.
 
-    Raises `SceneFailedError`, `KeyboardInterrupt`.
+    Raises `SceneFailed`, `KeyboardInterrupt`.
     """
     total_bytes = _store(stage, size_mib)
     _experiment(stage, size_mib, total_bytes)

@@ -25,7 +25,7 @@ from moorage.cli.errors import ExitCode
 from moorage.cli.formatting import Cell, duration, plain, rate, table
 from moorage.cli.main import run
 from moorage.cli.options import REPOSITORY_VARIABLE, Settings
-from moorage.cli.output import flush, write
+from moorage.cli.output import flush, write, write_error
 from moorage.cli.style import Style
 from moorage.errors import MoorageError
 from moorage.mount import registry, serve
@@ -34,7 +34,7 @@ _WIDTH = 78
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
-class SceneFailedError(Exception):
+class SceneFailed(Exception):
     """A command of the demonstration did not do what it should; it has said why."""
 
     def __init__(self, code: int) -> None:
@@ -79,10 +79,10 @@ class Stage:
         flush()
 
     def moorage(self, *words: str, what: str = "", size_bytes: int = 0) -> None:
-        """Run a command of moorage. Raises `SceneFailedError`, `KeyboardInterrupt`."""
+        """Run a command of moorage. Raises `SceneFailed`, `KeyboardInterrupt`."""
         code = self.attempt(*words, what=what, size_bytes=size_bytes)
         if code:
-            raise SceneFailedError(code)
+            raise SceneFailed(code)
 
     def attempt(self, *words: str, what: str = "", size_bytes: int = 0) -> int:
         """The same, when it may fail: returns the exit code. Raises `KeyboardInterrupt`."""
@@ -96,16 +96,17 @@ class Stage:
         return code
 
     def program(self, shown: str, words: Sequence[str], what: str = "", size_bytes: int = 0) -> str:
-        """Run another program, shown as `shown`, and return what it printed. Raises `SceneFailedError`."""
+        """Run another program, shown as `shown`, and return what it printed. Raises `SceneFailed`."""
         self.prompt(shown)
         begun = time.monotonic()
-        done = subprocess.run(words, check=False, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
+        done = subprocess.run(words, check=False, capture_output=True, stdin=subprocess.DEVNULL)
         self._timed(what, begun, size_bytes)
         text = done.stdout.decode("utf-8", "replace").rstrip("\n")
         for line in text.splitlines():
             write(line)
         if done.returncode:
-            raise SceneFailedError(1)
+            write_error(done.stderr.decode("utf-8", "replace").rstrip("\n"))
+            raise SceneFailed(1)
         return text
 
     def _timed(self, what: str, begun: float, size_bytes: int) -> None:
