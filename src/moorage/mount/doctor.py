@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -204,11 +205,13 @@ def _writable(name: str, directory: Path, use: str) -> Check:
     existing = directory
     while not existing.exists() and existing != existing.parent:
         existing = existing.parent
-    if os.access(existing, os.W_OK | os.X_OK):
-        return Check(name, CheckStatus.OK, f"{directory} can be written")
-    variable = "XDG_CACHE_HOME" if "cache" in name else "XDG_STATE_HOME"
-    found = f"{directory} cannot be written: no place for {use}"
-    return Check(name, CheckStatus.WARN, found, f"set {variable} to a directory that can be written")
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            return Check(name, CheckStatus.OK, f"{directory} can be written")
+    except OSError as error:
+        variable = "XDG_CACHE_HOME" if "cache" in name else "XDG_STATE_HOME"
+        found = f"{directory} cannot be written ({error.strerror}): no place for {use}"
+        return Check(name, CheckStatus.WARN, found, f"set {variable} to a directory that can be written")
 
 
 def _native() -> Check:
