@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from moorage import native
 from moorage.mount import doctor, registry
 from moorage.mount.doctor import Check, CheckStatus, checks
 from moorage.mount.kernel import connect
@@ -110,6 +111,6 @@ def test_directories_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_slow_backend(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor.native, "backend_name", lambda: "python")
+    monkeypatch.setattr(native, "backend_name", lambda: "python")
     assert named("native-kernel").status is CheckStatus.WARN
     assert "compiler" in named("native-kernel").advice

@@ -64,8 +64,7 @@ def test_prepare_sees_through_the_symlinks_of_both(tmp_path: Path) -> None:
 
 
 def test_control_names_alone_would_not_see_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without comparing (device, inode) a second name of a directory goes unseen. (A bind mount is one; here the
-    comparison of names is broken instead, and the other one still refuses.)"""
+    """The comparison of names is broken, as a bind mount breaks it, and then that of (device, inode) too."""
     (tmp_path / "mnt").mkdir()
     monkeypatch.setattr(os.path, "commonpath", lambda _: "")
     assert overlap(str(tmp_path), str(tmp_path / "mnt")) == CONTAINS
