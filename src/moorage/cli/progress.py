@@ -81,15 +81,16 @@ class TerminalProgress:
             self._stop()
 
     def _draw(self, now: float) -> None:
-        if self._bar is None:
+        is_new = self._bar is None
+        if self._bar is None or self._task is None:
             self._bar, self._task = _new_bar(self._what)
-            self._bar.start()
-        assert self._task is not None
         by_bytes = self._total_bytes is not None or self._total_files is None
         done, total = (self._done_bytes, self._total_bytes) if by_bytes else (self._done_files, self._total_files)
         seconds = now - self._begun
         told = told_of_bytes(done, total, seconds) if by_bytes else told_of_files(done, total, seconds)
         self._bar.update(self._task, completed=done, total=total, told=told)
+        if is_new:
+            self._bar.start()
 
     def _stop(self) -> None:
         if self._bar is not None:
@@ -113,7 +114,7 @@ def _left(done: int, total: int | None, seconds: float) -> str:
     if not total or done <= 0 or done >= total:
         return ""
     left = seconds * (total - done) / done
-    return f"{left:.0f} s left" if left < 59.5 else f"{duration(left)} left"
+    return f"{max(1, left):.0f} s left" if left < 59.5 else f"{duration(left)} left"
 
 
 def _new_bar(what: str) -> tuple[Bar, TaskID]:
