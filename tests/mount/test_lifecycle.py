@@ -22,7 +22,7 @@ from moorage.errors import (
     RefNotFoundError,
     RepositoryNotFoundError,
 )
-from moorage.mount import doctor, mountinfo, places, registry, serve, server
+from moorage.mount import daemon, doctor, mountinfo, places, registry, serve, server
 from moorage.mount.doctor import CheckStatus
 from moorage.mount.registry import MountRecord, MountState
 from moorage.mount.server import MountRequest
@@ -175,7 +175,7 @@ def test_unmounting_what_is_in_use_says_who_uses_it(repository: Path, directory:
             serve.umount(directory)
         assert f"({os.getpid()})" in caught.value.message
         assert caught.value.fields["users"]
-        assert "umount -l" in str(caught.value.hint)
+        assert "umount --lazy" in str(caught.value.hint)
         assert file.read() == b"data"
     serve.umount(directory)
 
@@ -335,6 +335,27 @@ def test_a_mountpoint_through_a_symlink_and_with_odd_names(repository: Path, tmp
     finally:
         serve.umount(tmp_path / "link")
     assert mountinfo.top_at(str(place)) is None
+
+
+def test_who_gives_up_waiting_leaves_no_mount_behind(
+    repository: Path, directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(daemon, "START_TIMEOUT_S", 0)
+    log = tmp_path / "mount.log"
+    with pytest.raises(MountError, match="did not answer within 0 s"):
+        serve.mount(repository, "prod", directory, log=log)
+    while "did not wait for it" not in log.read_text():
+        os.sched_yield()
+    while state_at(directory) is not None or mountinfo.top_at(str(directory)) is not None:
+        os.sched_yield()
+
+
+def test_an_interpreter_that_cannot_be_started(
+    repository: Path, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(MountError, match="cannot start /nowhere/python"):
+        serve.mount(repository, "prod", directory)
 
 
 def test_two_mounts_of_one_repository(mount_it: MountIt) -> None:

@@ -35,7 +35,8 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
 def start(request: MountRequest) -> MountRecord:
-    """Serve in the background; returns when the mount answers. Raises what kept it from it, or `MountError`."""
+    """Serve in the background; returns when the mount answers. Raises what kept it from it, or `MountError`, and then
+    nothing is mounted."""
     open_log(request.log)
     reading, writing = os.pipe()
     try:
@@ -48,6 +49,9 @@ def start(request: MountRequest) -> MountRecord:
             cwd="/",
             start_new_session=True,
         )
+    except OSError as error:
+        os.close(reading)
+        raise MountError(f"cannot start {sys.executable or 'Python'}: {error.strerror}") from error
     finally:
         os.close(writing)
     with open(reading, "rb", buffering=0) as pipe:
@@ -117,8 +121,8 @@ def main(arguments: list[str]) -> None:
 
     def ready(record: MountRecord) -> None:
         nonlocal reported
-        _report(pipe, {"mounted": registry.to_fields(record)})
         reported = True
+        _report(pipe, {"mounted": registry.to_fields(record)})
 
     try:
         run(request, ready)
@@ -130,13 +134,16 @@ def main(arguments: list[str]) -> None:
 
 
 def _report(pipe: int, report: dict[str, object]) -> None:
+    """Say it, in one line. Raises `MountError` when nobody waits for it any more: who gave up waiting, or was
+    interrupted, has been told that there is no mount, so there must be none."""
     data = json.dumps(report, default=str).encode() + b"\n"
     try:
         while data:
             data = data[os.write(pipe, data) :]
+    except BrokenPipeError as error:
+        raise MountError("the command that asked for this mount did not wait for it") from error
+    finally:
         os.close(pipe)
-    except BrokenPipeError:
-        pass  # nobody waits any more; the mount is there all the same
 
 
 def _told(error: Exception) -> dict[str, object]:

@@ -163,8 +163,7 @@ def busy(path: str, cause: LockedError) -> LockedError:
     shown = ", ".join(users[:5]) + (f" and {len(users) - 5} more" if len(users) > 5 else "")
     error = LockedError(
         cause.message + (f" by {shown}" if users else ""),
-        hint=f"close what is open there and try again, or detach it at once: umount -l {path}, or, as an ordinary user,"
-        f" {connect.FUSERMOUNT} -uz {path}",
+        hint=f"close what is open there and try again, or detach it at once: moorage umount --lazy {path}",
         mountpoint=path,
         users=users,
     )

@@ -28,7 +28,7 @@ from moorage.mount.following import Standing
 from moorage.mount.inodes import ROOT, InodeTable
 from moorage.mount.kernel import wire
 from moorage.mount.kernel.wire import FOREVER_S, Opcode, OpenFlag
-from moorage.mount.view import Listing, Node, Reader, View, target_of
+from moorage.mount.view import ROOT_INODE, Listing, Node, Reader, View, target_of
 
 Reply: TypeAlias = "bytes | int | None"
 """The body of a reply, or an errno, or no answer at all."""
@@ -219,7 +219,7 @@ class Operations:
         node = self._node(nodeid)
         slot = self._table.get(nodeid)
         above = None if slot is None else self._table.get(slot.parent)
-        parent_inode = self._view.root().inode if above is None else above.node.inode
+        parent_inode = ROOT_INODE if above is None else above.node.inode
         handle = next(self._handles)
         self._directories[handle] = _OpenDirectory(nodeid, node, parent_inode, self._view.listing(node))
         return wire.OPEN_OUT.pack(handle, self._root_flags if nodeid == ROOT else _DIRECTORY_FLAGS, 0)
