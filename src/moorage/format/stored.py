@@ -14,6 +14,7 @@
     2 planes of 2    byte planes of 2-byte elements
     3 planes of 4    ... of 4-byte elements
     4 planes of 8    ... of 8-byte elements
+    5                reserved for OpenZL
     16-31            reserved for deltas against another chunk
 
     planes of w      size      field

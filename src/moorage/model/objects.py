@@ -44,7 +44,7 @@ class Codec(enum.IntEnum):
     """Byte planes of 2-byte elements (bf16, fp16), each stored raw or as zstd."""
     PLANES_4 = 3
     PLANES_8 = 4
-    # 16 to 31 are reserved for deltas against another chunk.
+    # 5 is reserved for OpenZL, 16 to 31 for deltas against another chunk.
 
 
 @dataclass(frozen=True, slots=True)
