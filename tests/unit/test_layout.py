@@ -157,9 +157,11 @@ KINDS = {
     "RepositoryNotFoundError": ("repository_not_found", "NotFoundError"),
     "SnapshotNotFoundError": ("snapshot_not_found", "NotFoundError"),
     "SourceChangedError": ("source_changed", "ConflictError"),
+    "SourceNotFoundError": ("source_not_found", "NotFoundError"),
     "StorageDeniedError": ("storage_denied", "StorageError"),
     "StorageError": ("storage", "MoorageError"),
     "StorageFullError": ("storage_full", "StorageError"),
+    "UnreadableSourceError": ("unreadable_source", "InvalidInputError"),
     "UnsupportedFileError": ("unsupported_file", "InvalidInputError"),
     "WrongKindError": ("wrong_kind", "InvalidInputError"),
 }

@@ -3,7 +3,8 @@
     revision   = base modifier*
     base       = branch | tag | refs/branches/NAME | refs/tags/NAME | snapshot id | prefix of one (4 digits or more)
     modifier   = @{n}      where the ref stood n moves ago (after a ref only, first)
-               | @{time}   where the ref stood at an ISO 8601 time; local time where no offset is given
+               | @{time}   where the ref stood at an ISO 8601 time; local time where no offset is given. A time to the
+                           second, or to a fraction of it, means its end: one copied from a log finds its own record
                | ~ | ~n    the n-th first parent
     location   = revision [":" path]
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from moorage.errors import (
     AmbiguousRevisionError,
@@ -33,6 +34,9 @@ from moorage.repository.handle import RepositoryHandle
 from moorage.repository.history import MIN_PREFIX
 
 _HEX = re.compile(rf"[0-9a-f]{{{MIN_PREFIX},{2 * DIGEST_BYTES}}}")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_WITH_SECONDS = re.compile(r"\d\d:\d\d:\d\d")
+_WITH_FRACTION = re.compile(r":\d\d[.,]\d")
 _REVISION = re.compile(r"(?P<base>.+?)(?:@\{(?P<at>[^}]*)\})?(?P<back>(?:~\d*)*)", re.DOTALL | re.ASCII)
 _MAX_BACK_DIGITS = 9
 _MAX_REVISION_LENGTH = 1_000
@@ -207,8 +211,15 @@ def _stood_at(handle: RepositoryHandle, ref: RefName, at: str, revision: str) ->
             hint="write a time as 2026-09-01, 2026-09-01T12:00 or 2026-09-01T12:00+02:00",
             revision=revision,
         ) from error
-    limit_ns = int(moment.timestamp() * 1_000_000_000)
-    before = [record for record in records if record.time_ns <= limit_ns]
+    before = [record for record in records if record.time_ns < _end_ns(moment, at)]
     if not before or not before[-1].is_alive:
         raise SnapshotNotFoundError(f"{revision!r}: {ref} did not exist then", revision=revision)
     return before[-1]
+
+
+def _end_ns(moment: datetime, text: str) -> int:
+    """Unix time up to which records count: just after the last digit given of a time with seconds, else the moment."""
+    micros = (moment - _EPOCH) // timedelta(microseconds=1)
+    if not _WITH_SECONDS.search(text):
+        return micros * 1_000 + 1
+    return (micros + 1) * 1_000 if _WITH_FRACTION.search(text) else (micros + 1_000_000) * 1_000
