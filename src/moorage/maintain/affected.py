@@ -1,7 +1,7 @@
 """Which paths of which branches can no longer be trusted, given what is damaged?
 
 Asked only when something is. Heads of branches and tags are walked first; what none of them has is then looked for in
-history. Directories that turned out to have nothing damaged in them are not walked again.
+history. Directories that turned out to have nothing damaged in them are not walked again, and a million paths are enough.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ from moorage.model.tree import MAX_TREE_LEVEL, Entry, EntryKind, Tree
 from moorage.repository.locator import Locator
 from moorage.repository.trees import MAX_DEPTH
 from moorage.storage.base import Storage
+
+_MAX_TOUCHED = 1_000_000
+"""Paths looked for. A directory that is in itself many times over, as an attacker can make it, has more than there is
+time for; counts stop here."""
 
 _Frame = tuple[TreeId, str, int, Iterator[Entry]]
 """A directory, its path, how many hits there were before it, and its entries."""
@@ -80,7 +84,7 @@ class _Search:
             return
         pending: list[_Frame] = []
         self._open(pending, label, "", snapshot.tree)
-        while pending:
+        while pending and self._hits < _MAX_TOUCHED:
             tree, path, hits, entries = pending[-1]
             entry = next(entries, None)
             if entry is None:

@@ -250,14 +250,20 @@ def _chunks_of_packs(handle: RepositoryHandle) -> tuple[int, int, DistinctIds]:
 
 
 def _tree_stats(handle: RepositoryHandle, snapshot: Snapshot) -> TreeStats:
-    files = 0
+    """Each distinct directory and recipe is read once, however many paths lead to it."""
     ids = DistinctIds()
-    seen: set[RecipeId] = set()
-    for _, entry in handle.trees.walk(snapshot.tree):
-        if entry.kind is EntryKind.FILE:
-            files += 1
-            _add_chunks(handle, entry, ids, seen)
+    recipes: set[RecipeId] = set()
+    trees = {snapshot.tree}
+    pending = [snapshot.tree]
+    while pending:
+        for entry in handle.trees.entries(pending.pop()):
+            if entry.kind is EntryKind.FILE:
+                _add_chunks(handle, entry, ids, recipes)
+            elif isinstance(entry.object, TreeId) and entry.object not in trees:
+                trees.add(entry.object)
+                pending.append(entry.object)
     measured = _measure(handle, ids)
+    files = _FileCounter(handle).count(snapshot.tree)
     return TreeStats(
         snapshot.size_bytes, files, measured.chunks, measured.unique_bytes, measured.stored_bytes, measured.packs
     )
