@@ -1,7 +1,8 @@
 """Which paths of which branches can no longer be trusted, given what is damaged?
 
 Asked only when something is. Heads of branches and tags are walked first; what none of them has is then looked for in
-history. Directories that turned out to have nothing damaged in them are not walked again, and a million paths are enough.
+history. Directories that turned out to have nothing damaged in them are not walked again, and a million paths are
+enough.
 """
 
 from __future__ import annotations

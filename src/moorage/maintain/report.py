@@ -46,7 +46,7 @@ class Problem:
     """The first locations that cannot be trusted for it: `branch:path`, `tag:path`, and `snapshot:path` for what only
     history leads to; without a path where the whole snapshot is meant. Sorted by branch, then as trees are."""
     affected_count: int = 0
-    """How many there are in all, up to a million; where only history leads to it, in the newest snapshot that has it."""
+    """How many there are in all, up to a million; where only history leads to it, in the newest snapshot with it."""
 
     def __str__(self) -> str:
         """One line, for people."""
