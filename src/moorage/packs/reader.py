@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from moorage.errors import CorruptDataError, KeyNotFoundError, MissingObjectError, MoorageError
+from moorage.errors import CorruptDataError, KeyNotFoundError, MissingObjectError, MoorageError, NewerFormatError
 from moorage.format.keys import pack_key
 from moorage.format.pack import MIN_PACK_BYTES, PACK_MAGIC, TRAILER_BYTES, data_end, decode_footer, decode_trailer
 from moorage.format.stored import decode_stored
@@ -48,7 +48,8 @@ def decode_object(stored: bytes | memoryview, id: ObjectId, kind: ObjectKind, ra
     """Decode one stored object and verify it. Raises `CorruptDataError` naming the object and the pack."""
     try:
         raw = decode_stored(stored, kind=kind, raw_bytes=raw_bytes)
-    except CorruptDataError as error:
+    except (CorruptDataError, NewerFormatError) as error:
+        # A codec that is really newer is refused where the footer names it: here it is a flipped bit.
         raise _damaged(id, kind, pack, error.message) from error
     if ObjectId.of(raw) != id:
         raise _damaged(id, kind, pack, "its bytes are not what its id says")
