@@ -22,7 +22,7 @@ from moorage.repository.handle import RepositoryHandle
 from tests.mount import build
 from tests.mount.build import Content
 from tests.mount.conftest import kill_later
-from tests.needs import needs_fuse
+from tests.needs import needs_fuse, needs_tool
 
 pytestmark = needs_fuse
 
@@ -165,3 +165,11 @@ def test_closing_and_syncing_ask_nothing(count_it: CountIt) -> None:
             os.fstat(fd)
         os.close(fd)
         assert asked == {}
+
+
+@needs_tool("ls")
+def test_ls_asks_for_labels_and_access_lists_once(count_it: CountIt) -> None:
+    with count_it() as mount:
+        with mount.asked() as asked:
+            subprocess.run(["ls", "-l", mount.path / "list"], check=True, stdout=subprocess.DEVNULL)
+        assert asked.get("GETXATTR", 0) <= 4

@@ -29,7 +29,7 @@ from moorage.mount import mountinfo
 from moorage.mount.driver import Place, Ready, Serving
 from moorage.mount.failures import Failures
 from moorage.mount.kernel.wire import BLOCK_BYTES, FOREVER_S, NAME_MAX_BYTES
-from moorage.mount.view import Listing, Node, Reader, View, target_of
+from moorage.mount.view import Listing, Node, Reader, View, no_xattr, target_of
 
 _log = logging.getLogger(__name__)
 _P = ParamSpec("_P")
@@ -236,7 +236,7 @@ class LibfuseAdapter:
         """One extended attribute."""
         value = self._xattrs(path).get(name)
         if value is None:
-            raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
+            raise OSError(no_xattr(name), os.strerror(no_xattr(name)))
         return value
 
     def listxattr(self, path: str) -> list[str]:

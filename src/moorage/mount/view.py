@@ -211,6 +211,15 @@ class View:
         return Usage(standing.size_bytes, standing)
 
 
+def no_xattr(name: str) -> int:
+    """The errno for an extended attribute that a node does not have.
+
+    Of labels, capabilities and access lists there are none here at all: `ls -l`, which asks for two of them for each
+    file, takes ENOTSUP for an answer about the whole file system and asks once.
+    """
+    return errno.ENODATA if name.startswith("user.") else errno.ENOTSUP
+
+
 def target_of(node: Node) -> bytes:
     """Where a symlink points."""
     return b"" if node.entry is None else node.entry.target.encode("utf-8")

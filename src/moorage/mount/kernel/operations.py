@@ -28,7 +28,7 @@ from moorage.mount.following import Standing
 from moorage.mount.inodes import ROOT, InodeTable
 from moorage.mount.kernel import wire
 from moorage.mount.kernel.wire import FOREVER_S, Opcode, OpenFlag
-from moorage.mount.view import ROOT_INODE, Listing, Node, Reader, View, target_of
+from moorage.mount.view import ROOT_INODE, Listing, Node, Reader, View, no_xattr, target_of
 
 Reply: TypeAlias = "bytes | int | None"
 """The body of a reply, or an errno, or no answer at all."""
@@ -287,7 +287,7 @@ class Operations:
         size = wire.XATTR_IN.unpack_from(buffer, wire.BODY)[0]
         name = wire.name(buffer, length, wire.BODY + wire.XATTR_IN.size).decode("utf-8", "replace")
         value = self._xattrs(nodeid).get(name)
-        return errno.ENODATA if value is None else _sized(value, size)
+        return no_xattr(name) if value is None else _sized(value, size)
 
     def _listxattr(self, nodeid: int, buffer: wire.Buffer, _length: int) -> Reply:
         size = wire.XATTR_IN.unpack_from(buffer, wire.BODY)[0]
