@@ -21,6 +21,16 @@ MAX_RECORD_BYTES = 1024 * 1024
 """Checksum line included."""
 
 
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that are not JSON of the right kind: no JSON, no UTF-8, nested without end."""
+
+
+class _Versioned(msgspec.Struct):
+    """All that records of every version have in common."""
+
+    format: int = 1
+
+
 def encode_record(value: msgspec.Struct) -> bytes:
     """The bytes of one record file. Raises `InvalidInputError` for one that no reader would take, being too long."""
     line = msgspec.json.encode(value)
@@ -41,7 +51,7 @@ def decode_record(data: bytes, into: type[T], *, key: str) -> T:
         raise CorruptDataError(f"damaged record: {key}", hint="run `moorage check`", key=key)
     try:
         value = msgspec.json.decode(line, type=into)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         _refuse_newer(line, key)
         raise FormatError(f"not a record of this format: {key}: {error}", key=key) from error
     if msgspec.json.encode(value) != line:
@@ -53,10 +63,10 @@ def decode_record(data: bytes, into: type[T], *, key: str) -> T:
 def _refuse_newer(line: bytes, key: str) -> None:
     """Tell "written by a newer version" from "wrong": a newer record says so in `format`."""
     try:
-        version = msgspec.json.decode(line).get("format", 1)
-    except (msgspec.DecodeError, AttributeError):
+        version = msgspec.json.decode(line, type=_Versioned).format
+    except _UNREADABLE:
         return
-    if isinstance(version, int) and version > 1:
+    if version > 1:
         raise NewerFormatError(
             f"{key} is of format {version}; this version of moorage reads format 1",
             hint="upgrade moorage",
