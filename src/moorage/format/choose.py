@@ -100,10 +100,14 @@ class Chooser:
 
 
 def _planes_ratio(sample: memoryview, encoding: Encoding, level: int) -> float:
+    """The size of `sample` as planes, as a part of its length. A plane that is stored raw and need not be counts as
+    what it could be, so that bf16 after fp32, which as fp32 would be as small as fp32 is, looks different from it."""
     width = PLANE_WIDTHS[encoding.codec]
     planes = memoryview(native.split_planes(sample, width))
     length = len(sample) // width
     total = 4 * width
     for number, method in enumerate(encoding.methods):
-        total += min(length, len(compress(planes[number * length : (number + 1) * length], method, level)))
+        tried = Method.ENTROPY if method is Method.RAW else method
+        size = len(compress(planes[number * length : (number + 1) * length], tried, level))
+        total += size if size < length * WORTHWHILE else length
     return total / len(sample)
