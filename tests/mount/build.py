@@ -7,9 +7,12 @@ and say which bytes are affected.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path, PurePosixPath
+
+from blake3 import blake3
 
 from moorage.format.stored import RAW as RAW_ENCODING
 from moorage.format.stored import encode_stored
@@ -42,7 +45,27 @@ class Program:
     data: bytes
 
 
-Content = bytes | Link | Program | Mapping[str, "Content"]
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """A file too large to hold: one chunk, again and again, and an end."""
+
+    chunk: bytes
+    times: int
+    end: bytes
+
+    @property
+    def size_bytes(self) -> int:
+        """How long the file is."""
+        return len(self.chunk) * self.times + len(self.end)
+
+    def at(self, offset: int, size: int) -> bytes:
+        """The bytes there."""
+        first, stop = offset // len(self.chunk), min(offset + size, self.size_bytes)
+        pieces = [self.chunk if n < self.times else self.end for n in range(first, -(-stop // len(self.chunk)))]
+        return b"".join(pieces)[offset - first * len(self.chunk) :][: stop - offset]
+
+
+Content = bytes | Link | Program | Repeated | Mapping[str, "Content"]
 """What one name stands for."""
 
 
@@ -143,22 +166,32 @@ def _entry(writer: ObjectWriter, name: str, content: Content, moment_ns: int) ->
     if isinstance(content, Link):
         raw = content.target.encode()
         return Entry(name, EntryKind.SYMLINK, ContentDigest.of(raw), None, len(raw), moment_ns, target=content.target)
-    data = content.data if isinstance(content, Program) else content
-    recipe = RecipeWriter(writer)
-    for start in range(0, len(data), CHUNK_BYTES):
-        piece = data[start : start + CHUNK_BYTES]
+    recipe, digest, size = RecipeWriter(writer), blake3(), 0
+    for piece in _pieces(content):
         id = ChunkId.of(piece)
         if writer.claim([id]):
             encoded = encode_stored(piece, ObjectKind.CHUNK, RAW_ENCODING, level=1)
             writer.add_chunks([StoredObject(ObjectKind.CHUNK, id, encoded, len(piece))])
         recipe.add(id, len(piece))
+        digest.update(piece)
+        size += len(piece)
     made = recipe.finish()
     return Entry(
         name,
         EntryKind.FILE,
-        ContentDigest.of(data),
+        ContentDigest(digest.digest()),
         made if isinstance(made, RecipeId) else None,
-        len(data),
+        size,
         moment_ns,
         executable=isinstance(content, Program),
     )
+
+
+def _pieces(content: bytes | Program | Repeated) -> Iterator[bytes]:
+    if isinstance(content, Repeated):
+        yield from repeat(content.chunk, content.times)
+        yield content.end
+        return
+    data = content.data if isinstance(content, Program) else content
+    for start in range(0, len(data), CHUNK_BYTES):
+        yield data[start : start + CHUNK_BYTES]

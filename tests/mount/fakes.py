@@ -128,6 +128,7 @@ class FakeRepository:
             raw = content.target.encode()
             digest = ContentDigest.of(raw)
             return Entry(name, EntryKind.SYMLINK, digest, None, len(raw), MOMENT_NS, target=content.target)
+        assert isinstance(content, bytes | Program)  # nothing huge lies in a dictionary
         data = content.data if isinstance(content, Program) else content
         digest = ContentDigest.of(data)
         self.data[digest] = data

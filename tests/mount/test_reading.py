@@ -15,7 +15,7 @@ import pytest
 from blake3 import blake3
 
 from tests.mount import build
-from tests.mount.build import MOMENT_NS, Content, Link, Program
+from tests.mount.build import MOMENT_NS, Content, Link, Program, Repeated
 from tests.mount.conftest import Mount, MountIt
 from tests.needs import libfuse_missing, needs_fuse, needs_libfuse, needs_tool, require
 
@@ -281,3 +281,35 @@ def test_twenty_thousand_names(mount_it: MountIt) -> None:
     assert sorted(os.listdir(directory)) == sorted(names)  # now from the kernel's own cache
     for number in (0, 9_999, 19_999):
         assert (directory / names[number]).read_bytes() == b"%d" % number
+
+
+def test_a_file_of_many_gigabytes(mount_it: MountIt) -> None:
+    """Its recipe has two levels, and its offsets do not fit in 32 bits."""
+    huge = Repeated(_random(7, build.CHUNK_BYTES), 90_000, b"the end")
+    mount = mount_it({"huge": huge})
+    fd = os.open(mount.path / "huge", os.O_RDONLY)
+    try:
+        assert os.fstat(fd).st_size == huge.size_bytes > 5 << 30
+        for middle in (1 << 31, 1 << 32, 8192 * build.CHUNK_BYTES, huge.size_bytes):
+            for offset in (middle - 100_000, middle - 1, middle):
+                assert os.pread(fd, 200_000, offset) == huge.at(offset, 200_000)
+        assert os.lseek(fd, 0, os.SEEK_HOLE) == huge.size_bytes
+    finally:
+        os.close(fd)
+
+
+def test_two_gigabytes_from_start_to_end(mount_it: MountIt) -> None:
+    huge = Repeated(_random(8, build.CHUNK_BYTES), (2 << 30) // build.CHUNK_BYTES, b"and a little")
+    mount = mount_it({"huge": huge})
+    program = """
+import sys
+from blake3 import blake3
+print(blake3().update_mmap(sys.argv[1]).hexdigest())
+digest = blake3()
+with open(sys.argv[1], "rb", buffering=0) as file:
+    while piece := file.read(1 << 20):
+        digest.update(piece)
+print(digest.hexdigest())
+"""
+    wanted = os.getxattr(mount.path / "huge", "user.moorage.blake3").decode()
+    assert mount.run(program, mount.path / "huge").stdout == f"{wanted}\n{wanted}\n"
