@@ -9,15 +9,23 @@ the workers which a data loader forks can read on. Two lock files:
                   the files of an unsound environment while another is between opening its lock file and its data file,
                   and two processes with different lock files on one data file read pages that are being written over.
 
+Everything lies in the one nameless database: to open a named one takes a write transaction, and so would wait for
+whoever is in one.
+
+Nobody waits for a lock for ever: a process that was stopped while it held one must not stop all others. Whoever has
+waited `PATIENCE_S` goes on without this index.
+
 An environment whose files another process has replaced notices before it writes, and opens the new ones.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -30,6 +38,9 @@ from moorage.index.seal import discard_unsound, write_seal
 
 MAP_BYTES = 64 * 1024 * 1024 * 1024
 """Address space, not disk: room for 600 million objects before the map has to grow."""
+PATIENCE_S = 30.0
+"""Locks are held for the blink of an eye, and for a second or two by who takes in 200,000 objects at a time."""
+_LONGEST_NAP_S = 0.005
 _MAX_READERS = 1024
 T = TypeVar("T")
 
@@ -40,11 +51,10 @@ _open_lock = threading.Lock()
 class Environment:
     """A shared handle; get one with `acquire`, give it back with `release`."""
 
-    def __init__(self, folder: Path, databases: tuple[bytes, ...]) -> None:
+    def __init__(self, folder: Path) -> None:
         """Open, or make, the environment in `folder`, deleting what is damaged. Raises `OSError`, `lmdb.Error`."""
         self.folder = folder
         self.users = 0
-        self._names = databases
         self._fork_lock = threading.Lock()
         folder.mkdir(parents=True, exist_ok=True)
         self._open()
@@ -64,45 +74,34 @@ class Environment:
         """`is_writing` says that this thread holds the writers' lock already."""
         opening = _open_lock_file(self.folder / "open.lock")
         try:
-            fcntl.flock(opening, fcntl.LOCK_EX)
-            if is_writing or self._try_writers_lock():
-                try:
+            _take(opening)
+            may_seal = is_writing or _try_to_take(self._lock_fd)
+            try:
+                if may_seal:
                     discard_unsound(self.folder)
-                finally:
-                    if not is_writing:
-                        fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
-            self.env = lmdb.open(
-                str(self.folder),
-                map_size=MAP_BYTES,
-                max_dbs=len(self._names),
-                max_readers=_MAX_READERS,
-                mode=0o666,
-                lib_version=0,
-            )
-            self._inode = self._inode_now()
-            self.env.reader_check()
-            self.databases = self._open_databases(is_writing=is_writing)
+                self.env = lmdb.open(
+                    str(self.folder),
+                    map_size=MAP_BYTES,
+                    max_readers=_MAX_READERS,
+                    mode=0o666,
+                    lib_version=0,
+                )
+                try:
+                    self._inode = self._inode_now()
+                    self.env.reader_check()
+                    if may_seal and not (self.folder / "seal").exists():
+                        write_seal(self.folder)
+                except BaseException:
+                    self.env.close()  # LMDB would refuse to open it once more
+                    raise
+            finally:
+                if may_seal and not is_writing:
+                    fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
         finally:
             os.close(opening)
 
-    def _try_writers_lock(self) -> bool:
-        try:
-            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
     def _inode_now(self) -> int:
         return os.stat(self.folder / "data.mdb").st_ino
-
-    def _open_databases(self, *, is_writing: bool) -> dict[bytes, lmdb._Database]:
-        try:
-            return {name: self.env.open_db(name, create=False) for name in self._names}
-        except lmdb.NotFoundError:
-            with contextlib.nullcontext() if is_writing else self._writers_lock():
-                databases = {name: self.env.open_db(name) for name in self._names}
-                write_seal(self.folder)
-            return databases
 
     def open_again_after_fork(self) -> None:
         """In a forked child, close what was inherited, which LMDB allows, and open it anew.
@@ -123,7 +122,7 @@ class Environment:
 
     @contextlib.contextmanager
     def _writers_lock(self) -> Iterator[None]:
-        fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
+        _take(self._lock_fd)
         try:
             yield
         finally:
@@ -189,6 +188,10 @@ class Environment:
                 except lmdb.MapResizedError:
                     self._resize(0)
 
+    def clear(self) -> None:
+        """Forget everything. Raises `IndexUnwritable`."""
+        self.write(lambda transaction: transaction.drop(self.env.open_db(None), delete=False))
+
     def _resize(self, map_bytes: int) -> None:
         """Map the file anew, which moves it under the feet of whoever reads; 0 takes the size that the file says."""
         with self._gate.alone():
@@ -205,13 +208,32 @@ def _open_lock_file(file: Path) -> int:
     return os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
 
 
-def acquire(folder: Path, databases: tuple[bytes, ...]) -> Environment:
+def _try_to_take(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _take(fd: int) -> None:
+    """Wait for a lock, but not for ever. Raises `TimeoutError`, which is an `OSError`."""
+    give_up = time.monotonic() + PATIENCE_S
+    nap_s = _LONGEST_NAP_S / 64
+    while not _try_to_take(fd):
+        if time.monotonic() > give_up:
+            raise TimeoutError(errno.ETIMEDOUT, "another process holds a lock of the index and does not go on")
+        time.sleep(nap_s)
+        nap_s = min(2 * nap_s, _LONGEST_NAP_S)
+
+
+def acquire(folder: Path) -> Environment:
     """The environment of `folder` in this process, opened if it is not. Raises `OSError`, `lmdb.Error`."""
     key = os.path.realpath(folder)
     with _open_lock:
         environment = _open.get(key)
         if environment is None:
-            environment = _open[key] = Environment(folder, databases)
+            environment = _open[key] = Environment(folder)
         else:
             environment.open_again_after_fork()
         environment.users += 1

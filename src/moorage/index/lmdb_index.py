@@ -1,10 +1,10 @@
 """The index in LMDB: how is a location kept, and how is rot in it noticed?
 
-    database   key                              value
-    places     kind (1), id (32)                pack key (8), offset (8), stored (4), raw (4), codec (1), CRC-32 (4)
-    packs      pack key (8)                     pack id (32), CRC-32 (4)
-    segments   segment id (32)                  CRC-32 (4)
-    retired    pack id (32)                     CRC-32 (4)
+    key                                       value
+    kind of object (1), id (32)               pack key (8), offset (8), stored (4), raw (4), codec (1), CRC-32 (4)
+    16 (1), pack key (8)                      pack id (32), CRC-32 (4)            packs taken in
+    17 (1), segment id (32)                   CRC-32 (4)                          segments taken in
+    18 (1), pack id (32)                      CRC-32 (4)                          packs that are retired
 
 The pack key is the first 8 bytes of the pack's id: it means the same before and after another process has built the
 index anew, so it may be remembered.
@@ -29,8 +29,8 @@ from moorage.index.environment import acquire, release
 from moorage.model.digest import DIGEST_BYTES, ObjectId, PackId, SegmentId
 from moorage.model.objects import KIND_OF_ID, Codec, ObjectKind, PackEntry, PackLocation
 
-_PLACES, _PACKS, _SEGMENTS, _RETIRED = b"places", b"packs", b"segments", b"retired"
-_DATABASES = (_PLACES, _PACKS, _SEGMENTS, _RETIRED)
+_PACKS, _SEGMENTS, _RETIRED = b"\x10", b"\x11", b"\x12"
+"""How keys begin; those of places with the number of a kind, which is smaller."""
 _PLACE = struct.Struct("<8sQIIB")
 _CRC = struct.Struct("<I")
 _PACK_KEY_BYTES = 8
@@ -68,12 +68,8 @@ class LmdbIndex(Index):
     def __init__(self, folder: Path) -> None:
         """Open or make the index in `folder`. Raises `OSError`, `lmdb.Error`."""
         self._folder = folder
-        self._environment = acquire(folder, _DATABASES)
+        self._environment = acquire(folder)
         self._pack_of_key: dict[bytes, PackId] = {}
-
-    def _database(self, name: bytes) -> lmdb._Database:
-        """Asked for inside a transaction: after a fork it is another one."""
-        return self._environment.databases[name]
 
     def find(self, ids: Sequence[ObjectId]) -> list[PackLocation | None]:
         """See `Index.find`. Raises `IndexDamaged`."""
@@ -81,10 +77,9 @@ class LmdbIndex(Index):
 
     def _find(self, transaction: lmdb.Transaction, ids: Sequence[ObjectId]) -> list[PackLocation | None]:
         found: list[PackLocation | None] = []
-        places = self._database(_PLACES)
         for id in ids:
             key = bytes([KIND_OF_ID[type(id)]]) + id
-            sealed = transaction.get(key, db=places)
+            sealed = transaction.get(key)
             if sealed is None:
                 found.append(None)
                 continue
@@ -100,10 +95,10 @@ class LmdbIndex(Index):
     def _pack(self, transaction: lmdb.Transaction, key: bytes) -> PackId:
         pack = self._pack_of_key.get(key)
         if pack is None:
-            sealed = transaction.get(key, db=self._database(_PACKS))
+            sealed = transaction.get(_PACKS + key)
             if sealed is None:
                 raise IndexDamaged("the index refers to a pack that it does not list")
-            pack = self._pack_of_key[key] = PackId(_opened(key, sealed))
+            pack = self._pack_of_key[key] = PackId(_opened(_PACKS + key, sealed))
         return pack
 
     def add(
@@ -111,41 +106,43 @@ class LmdbIndex(Index):
     ) -> None:
         """See `Index.add`. Raises `IndexDamaged`, `IndexUnwritable`."""
         contents = list(packs)
-        names = [(_SEGMENTS, bytes(id)) for id in segments] + [(_RETIRED, bytes(id)) for id in retired]
+        names = [_SEGMENTS + id for id in segments] + [_RETIRED + id for id in retired]
 
         def work(transaction: lmdb.Transaction) -> None:
             for pack, entries in contents:
                 pack_key = pack[:_PACK_KEY_BYTES]
-                if not transaction.put(pack_key, _sealed(pack_key, pack), db=self._database(_PACKS), overwrite=False):
-                    continue
-                transaction.cursor(db=self._database(_PLACES)).putmulti(_items(pack_key, entries), overwrite=False)
-            for database, id in names:
-                transaction.put(id, _sealed(id, b""), db=self._database(database))
+                key = _PACKS + pack_key
+                if transaction.put(key, _sealed(key, pack), overwrite=False):
+                    transaction.cursor().putmulti(_items(pack_key, entries), overwrite=False)
+            for name in names:
+                transaction.put(name, _sealed(name, b""))
 
         self._environment.write(work)
 
     def packs(self) -> set[PackId]:
         """See `Index.packs`. Raises `IndexDamaged`."""
-
-        def work(transaction: lmdb.Transaction) -> set[PackId]:
-            return {PackId(_opened(key, value)) for key, value in transaction.cursor(db=self._database(_PACKS))}
-
-        return self._environment.read(work)
+        return {PackId(value) for _, value in self._all(_PACKS)}
 
     def segments(self) -> set[SegmentId]:
         """See `Index.segments`. Raises `IndexDamaged`."""
-        return {SegmentId(id) for id in self._keys(_SEGMENTS)}
+        return {SegmentId(id) for id, _ in self._all(_SEGMENTS)}
 
     def retired(self) -> set[PackId]:
         """See `Index.retired`. Raises `IndexDamaged`."""
-        return {PackId(id) for id in self._keys(_RETIRED)}
+        return {PackId(id) for id, _ in self._all(_RETIRED)}
 
-    def _keys(self, database: bytes) -> list[bytes]:
-        def work(transaction: lmdb.Transaction) -> list[bytes]:
-            found = []
-            for key, value in transaction.cursor(db=self._database(database)):
-                _opened(key, value)
-                found.append(bytes(key))
+    def _all(self, prefix: bytes) -> list[tuple[bytes, bytes]]:
+        """What follows `prefix` in each key that begins so, and the value."""
+
+        def work(transaction: lmdb.Transaction) -> list[tuple[bytes, bytes]]:
+            cursor = transaction.cursor()
+            found: list[tuple[bytes, bytes]] = []
+            if not cursor.set_range(prefix):
+                return found
+            for key, value in cursor:
+                if key[:1] != prefix:
+                    break
+                found.append((bytes(key[1:]), _opened(key, value)))
             return found
 
         return self._environment.read(work)
@@ -156,7 +153,7 @@ class LmdbIndex(Index):
 
         def work(transaction: lmdb.Transaction) -> list[bytes]:
             found: list[bytes] = []
-            cursor = transaction.cursor(db=self._database(_PLACES))
+            cursor = transaction.cursor()
             if not cursor.set_range(lowest):
                 return found
             for key in cursor.iternext(keys=True, values=False):
@@ -178,7 +175,7 @@ class LmdbIndex(Index):
             last = bytes([kind]) + batch[-1] + b"\0"
 
     def _batch(self, transaction: lmdb.Transaction, start: bytes, kind: ObjectKind) -> list[bytes]:
-        cursor = transaction.cursor(db=self._database(_PLACES))
+        cursor = transaction.cursor()
         found: list[bytes] = []
         if not cursor.set_range(start):
             return found
@@ -190,12 +187,7 @@ class LmdbIndex(Index):
 
     def clear(self) -> None:
         """See `Index.clear`."""
-
-        def work(transaction: lmdb.Transaction) -> None:
-            for name in _DATABASES:
-                transaction.drop(self._database(name), delete=False)
-
-        self._environment.write(work)
+        self._environment.clear()
 
     def close(self) -> None:
         """See `Index.close`."""

@@ -21,6 +21,7 @@ import struct
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,7 +37,6 @@ TRUSTED_AFTER_NS = 2_000_000_000
 _KEY = struct.Struct("<QQ")
 _VALUE = struct.Struct("<Qqqq32s")
 _CRC = struct.Struct("<I")
-_FILES = b"files"
 
 
 class FileIdentity(NamedTuple):
@@ -62,7 +62,7 @@ class StatCache:
 
     def __init__(self, folder: Path) -> None:
         """Open or make the cache in `folder`. Raises `OSError`, `lmdb.Error`."""
-        self._environment: Environment = acquire(folder, (_FILES,))
+        self._environment: Environment = acquire(folder)
 
     def find(self, files: Sequence[FileIdentity]) -> list[KnownContent | None]:
         """What each file holds, None where that is not known for sure."""
@@ -78,7 +78,7 @@ class StatCache:
 
     def _find(self, transaction: lmdb.Transaction, file: FileIdentity) -> KnownContent | None:
         key = _KEY.pack(file.device, file.inode)
-        found = transaction.get(key, db=self._environment.databases[_FILES])
+        found = transaction.get(key)
         if found is None or len(found) < _VALUE.size + _CRC.size:
             return None
         value = bytes(found[: -_CRC.size])
@@ -105,13 +105,14 @@ class StatCache:
         if not items:
             return
         try:
-            self._environment.write(lambda transaction: self._put(transaction, items))
+            self._environment.write(partial(_put, items))
         except IndexUnwritable as error:
             _log.warning("the stat cache was not written: %s", error)
-
-    def _put(self, transaction: lmdb.Transaction, items: list[tuple[bytes, bytes]]) -> None:
-        transaction.cursor(db=self._environment.databases[_FILES]).putmulti(items, overwrite=True)
 
     def close(self) -> None:
         """Give the cache back."""
         release(self._environment)
+
+
+def _put(items: Sequence[tuple[bytes, bytes]], transaction: lmdb.Transaction) -> None:
+    transaction.cursor().putmulti(items, overwrite=True)

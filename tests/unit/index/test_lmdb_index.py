@@ -109,9 +109,9 @@ def test_many_processes_that_open_a_new_index_at_once_share_it(tmp_path: Path) -
 # -- what was not put there ------------------------------------------------------------------------
 
 
-def write(index: LmdbIndex, database: bytes, key: bytes, value: bytes) -> None:
+def write(index: LmdbIndex, key: bytes, value: bytes) -> None:
     index._environment.write(
-        lambda transaction: transaction.put(key, value, db=index._environment.databases[database])  # type: ignore[arg-type]  # its answer is of no use
+        lambda transaction: transaction.put(key, value)  # type: ignore[arg-type]  # its answer is of no use
     )
 
 
@@ -119,14 +119,13 @@ def place_key() -> bytes:
     return bytes([ObjectKind.CHUNK]) + IDS[0]
 
 
-DAMAGE: dict[str, tuple[bytes, bytes, bytes]] = {
-    "a flipped bit": (b"places", place_key(), b"\1" * 33),
-    "a value that is too short": (b"places", place_key(), b"\1"),
-    "an empty value": (b"places", place_key(), b""),
-    "a sealed value of another length": (b"places", place_key(), _sealed(place_key(), b"short")),
-    "a pack that is not listed": (b"places", place_key(), _sealed(place_key(), b"unlisted" + bytes(17))),
+DAMAGE: dict[str, tuple[bytes, bytes]] = {
+    "a flipped bit": (place_key(), b"\1" * 33),
+    "a value that is too short": (place_key(), b"\1"),
+    "an empty value": (place_key(), b""),
+    "a sealed value of another length": (place_key(), _sealed(place_key(), b"short")),
+    "a pack that is not listed": (place_key(), _sealed(place_key(), b"unlisted" + bytes(17))),
     "a codec that nobody knows": (
-        b"places",
         place_key(),
         _sealed(place_key(), pack_id("one")[:8] + bytes(16) + b"\x63"),
     ),
@@ -144,18 +143,16 @@ def test_a_place_that_is_wrong_is_no_answer(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("database", "key", "look"),
+    ("key", "look"),
     [
-        (b"packs", bytes(pack_id("one")[:8]), LmdbIndex.packs),
-        (b"segments", bytes(segment_id("s")), LmdbIndex.segments),
-        (b"retired", bytes(pack_id("old")), LmdbIndex.retired),
+        (b"\x10" + pack_id("one")[:8], LmdbIndex.packs),
+        (b"\x11" + segment_id("s"), LmdbIndex.segments),
+        (b"\x12" + pack_id("old"), LmdbIndex.retired),
     ],
 )
-def test_a_list_that_is_wrong_is_no_answer(
-    database: bytes, key: bytes, look: Callable[[LmdbIndex], object], tmp_path: Path
-) -> None:
+def test_a_list_that_is_wrong_is_no_answer(key: bytes, look: Callable[[LmdbIndex], object], tmp_path: Path) -> None:
     index = filled(tmp_path)
-    write(index, database, key, b"\1" * 36)
+    write(index, key, b"\1" * 36)
     with pytest.raises(IndexDamaged):
         look(index)
     index.close()
@@ -177,7 +174,7 @@ def test_what_cannot_be_written_is_said_and_changes_nothing(error: Exception, tm
     index = filled(tmp_path)
 
     def fails(transaction: lmdb.Transaction) -> None:
-        transaction.put(b"x", b"y", db=index._environment.databases[b"packs"])
+        transaction.put(b"\x10x", b"y")
         raise error
 
     with pytest.raises(IndexUnwritable):

@@ -96,8 +96,7 @@ def test_nothing_to_do(cache: StatCache) -> None:
 
 def put(cache: StatCache, value: bytes) -> None:
     key = FILE.device.to_bytes(8, "little") + FILE.inode.to_bytes(8, "little")
-    database = cache._environment.databases[b"files"]
-    cache._environment.write(lambda transaction: transaction.put(key, value, db=database))  # type: ignore[arg-type]  # its answer is of no use
+    cache._environment.write(lambda transaction: transaction.put(key, value))  # type: ignore[arg-type]  # its answer is of no use
 
 
 @pytest.mark.parametrize("length", [0, 3, 10, 68, 100])
