@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from moorage.errors import DataError, FormatError, KeyNotFoundError
 from moorage.format.config import decode_config
-from moorage.format.keys import CONFIG_PREFIX, INDEX_PREFIX, TMP_FOLDER, parse_number, parse_segment_key
+from moorage.format.keys import CONFIG_PREFIX, INDEX_PREFIX, TMP_FOLDER, pack_key, parse_number, parse_segment_key
 from moorage.format.segment import Segment, decode_segment
 from moorage.maintain.findings import Findings
 from moorage.maintain.report import ProblemKind, Severity
@@ -52,7 +52,8 @@ def check_segments(storage: Storage, packs: set[PackId], findings: Findings) -> 
             if pack not in packs:
                 gone[pack] = (segment, position, id)
     for pack, (segment, position, id) in sorted(gone.items()):
-        if pack not in retired:
+        # Asked again: a writer may have finished between the listing of the packs and that of the segments.
+        if pack not in retired and not storage.exists(pack_key(pack)):
             _report_gone(pack, segment, position, id, findings)
     return count
 
