@@ -13,6 +13,8 @@ The function must lie in a module that both processes can import; it is called w
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import functools
 import io
 import os
@@ -23,7 +25,7 @@ import struct
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -54,6 +56,8 @@ class Ended:
     """The system calls that were counted, the last one being the one acted on."""
     printed: str
     """Its standard output and error, with the traceback of what was raised."""
+    meanwhile: Ended | None = None
+    """How the process ended that ran while this one was paused; None where none did."""
 
     @property
     def killed(self) -> bool:
@@ -80,12 +84,13 @@ class ForkServer:
         *args: object,
         trace: Trace | None = None,
         timeout_s: float = 60,
+        meanwhile: Callable[[Say], None] | None = None,
         **kwargs: object,
     ) -> Ended:
-        """Run `function(say, *args, **kwargs)` in a child of its own."""
+        """Run `function(say, *args, **kwargs)` in a child of its own; `meanwhile` in another, while it is paused."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        _send(self._process.stdin, (function, args, kwargs, trace, timeout_s))
+        _send(self._process.stdin, (function, args, kwargs, trace, timeout_s, meanwhile))
         ended = _receive(self._process.stdout)
         assert isinstance(ended, Ended), "the fork server is gone"
         return ended
@@ -157,25 +162,47 @@ def _run(
     kwargs: dict[str, object],
     trace: Trace | None,
     timeout_s: float,
+    meanwhile: Callable[[Say], None] | None,
 ) -> Ended:
-    said, printed = os.memfd_create("said"), os.memfd_create("printed")
-    late = False
+    said, printed = _memory_file("said"), _memory_file("printed")
+    other: list[Ended] = []
     pid = os.fork()
     if pid == 0:
         _be_child(lambda: function(functools.partial(_say, said), *args, **kwargs), printed, trace)
 
-    def on_alarm(number: int, frame: object) -> None:
-        nonlocal late
-        late = True
-        os.killpg(pid, signal.SIGKILL)
+    def run_other() -> None:
+        assert meanwhile is not None
+        other.append(_run(meanwhile, (), {}, None, timeout_s / 2, None))
 
     os.setpgid(pid, pid)
-    signal.signal(signal.SIGALRM, on_alarm)
-    signal.setitimer(signal.ITIMER_REAL, timeout_s)
-    status, touches = follow(pid, trace) if trace is not None else (os.waitpid(pid, 0)[1], [])
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    text = _contents(printed).decode(errors="replace")
-    return Ended(os.waitstatus_to_exitcode(status), late, tuple(_all_said(_contents(said))), tuple(touches), text)
+    with _alarm(timeout_s, pid) as late:
+        status, touches = follow(pid, trace, run_other) if trace is not None else (os.waitpid(pid, 0)[1], [])
+    return Ended(
+        os.waitstatus_to_exitcode(status),
+        bool(late),
+        tuple(_all_said(_contents(said))),
+        tuple(touches),
+        _contents(printed).decode(errors="replace"),
+        other[0] if other else None,
+    )
+
+
+@contextlib.contextmanager
+def _alarm(timeout_s: float, pid: int) -> Iterator[list[int]]:
+    """Kill the process and its children when the time is over, which the list then tells. May be nested."""
+    late: list[int] = []
+
+    def on_alarm(number: int, frame: object) -> None:
+        late.append(number)
+        os.killpg(pid, signal.SIGKILL)
+
+    handler = signal.signal(signal.SIGALRM, on_alarm)
+    left_s, _ = signal.setitimer(signal.ITIMER_REAL, timeout_s)
+    try:
+        yield late
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, left_s)
+        signal.signal(signal.SIGALRM, handler)
 
 
 def _be_child(call: Callable[[], None], printed: int, trace: Trace | None) -> NoReturn:
@@ -195,6 +222,14 @@ def _be_child(call: Callable[[], None], printed: int, trace: Trace | None) -> No
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
+
+
+def _memory_file(name: str) -> int:
+    """Appended to, else processes that share its descriptor would write over one another: a memfd has no lock on its
+    position."""
+    fd = os.memfd_create(name)
+    fcntl.fcntl(fd, fcntl.F_SETFL, os.O_APPEND)
+    return fd
 
 
 def _say(said: int, value: object) -> None:

@@ -44,9 +44,11 @@ class Ground:
         shutil.copytree(self.pristine, self.work, symlinks=True)
         return self.work
 
-    def trace(self, at: int | None = None, *, error: int | None = None, looks: bool = False) -> Trace:
+    def trace(
+        self, at: int | None = None, *, error: int | None = None, looks: bool = False, pause: bool = False
+    ) -> Trace:
         """What to do to the process that works on the copy."""
-        return Trace(str(self.work), at, error, looks)
+        return Trace(str(self.work), at, error, looks, pause)
 
     @functools.cache  # noqa: B019  # as long-lived as the module of tests that it is made for
     def expected(self, name: str) -> Expected:

@@ -18,6 +18,7 @@ from typing import Any
 from moorage.api import Repository
 from moorage.cli.main import run
 from moorage.errors import MoorageError
+from moorage.index import environment
 from moorage.model.config import ChunkingParams, RepositoryConfig
 from moorage.model.refs import RefRecord
 from moorage.repository.refs import RefStore
@@ -146,6 +147,12 @@ def operate_by_command(say: Say, name: str, folder: Path, source: Path) -> None:
 
 def look(say: Say, folder: Path) -> None:
     """Say the state of the repository, or why it cannot be told."""
+    say(describe(folder))
+
+
+def look_impatiently(say: Say, folder: Path) -> None:
+    """The same, waiting for locks no longer than makes sense in a test."""
+    environment.PATIENCE_S = 0.1  # in a process that ends with this function
     say(describe(folder))
 
 

@@ -17,7 +17,7 @@ import errno
 import os
 import signal
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 PTRACE_TRACEME, PTRACE_POKEUSER, PTRACE_CONT = 0, 6, 7
@@ -106,6 +106,8 @@ class Trace:
     """The errno that the call fails with instead of being made; None kills the process instead."""
     looks: bool = False
     """Whether calls that only look are counted too."""
+    pause: bool = False
+    """Whether, instead, the call is made to wait until something else has been done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +142,12 @@ def submit_to_tracing(trace: Trace) -> None:
     _install_filter(trace.looks)
 
 
-def follow(pid: int, trace: Trace) -> tuple[int, list[Touch]]:
+def follow(pid: int, trace: Trace, meanwhile: Callable[[], None]) -> tuple[int, list[Touch]]:
     """In the parent: watch the child to its end; returns its wait status and what it touched, in order.
 
-    Where `trace` says so, the last touch is the one that was acted on.
+    `meanwhile` is called while the child is paused; its other threads come no further than to their next change.
     """
-    return _Tracer(pid, trace).run()
+    return _Tracer(pid, trace, meanwhile).run()
 
 
 def _install_filter(looks: bool) -> None:
@@ -166,9 +168,10 @@ def _install_filter(looks: bool) -> None:
 class _Tracer:
     """Follows one process, its threads and its children, to its end."""
 
-    def __init__(self, pid: int, trace: Trace) -> None:
+    def __init__(self, pid: int, trace: Trace, meanwhile: Callable[[], None]) -> None:
         self._pid = pid
         self._trace = trace
+        self._meanwhile = meanwhile
         self._folder = os.path.realpath(trace.folder)
         self._touches: list[Touch] = []
 
@@ -209,7 +212,9 @@ class _Tracer:
         self._touches.append(touch)
         if self._trace.at != len(self._touches):
             return
-        if self._trace.error is None:
+        if self._trace.pause:
+            self._meanwhile()
+        elif self._trace.error is None:
             os.kill(self._pid, signal.SIGKILL)
         else:
             _ptrace(PTRACE_POKEUSER, thread, _ORIG_RAX, -1 & 0xFFFFFFFFFFFFFFFF)
