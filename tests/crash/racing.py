@@ -66,6 +66,7 @@ def _move(repo: Repository, reason: str) -> RefRecord:
 
 def race_moves_without_comparing(say: Say, folder: Path, processes: int, moves: int) -> None:
     """A negative control: a storage whose create overwrites, as a check followed by a rename does."""
+
     def overwrite(source: str, target: str) -> bool:
         if os.path.exists(target):
             raise FileExistsError(target)
@@ -153,4 +154,3 @@ def make_three(folder: Path) -> None:
         for number in range(3):
             repo.commit(f"state {number}".encode(), branch=BRANCH.name, at="state", create=True)
         repo.create_tag("newest", BRANCH.name)
-
