@@ -37,6 +37,8 @@ def read_into(stream: BinaryIO, room: memoryview) -> int:
     data: object = stream.read(len(room))
     if not isinstance(data, bytes | bytearray | memoryview):
         raise InvalidInputError("the stream does not give bytes", hint='open it with mode "rb", and blocking')
+    if len(data) > len(room):
+        raise InvalidInputError("the stream gives more bytes than it is asked for")
     room[: len(data)] = data
     return len(data)
 
