@@ -17,7 +17,7 @@ from moorage.errors import CorruptDataError, FormatError
 from tests.unit.format.values import FORMATS, Format
 
 REFUSALS = (FormatError, CorruptDataError)
-MUTATIONS = settings(max_examples=250, suppress_health_check=[HealthCheck.too_slow])
+MUTATIONS = settings(max_examples=3 * settings().max_examples, suppress_health_check=[HealthCheck.too_slow])
 
 
 @pytest.fixture(params=FORMATS)

@@ -135,7 +135,7 @@ def test_damage_that_kills_lmdb_is_what_the_seal_is_for(sealed: dict[str, bytes]
 Step = tuple[str, int]
 
 
-@settings(max_examples=15)
+@settings(max_examples=settings().max_examples // 4)
 @given(st.lists(st.tuples(st.sampled_from(["add", "clear", "record", "long record"]), st.integers(1, 400)), max_size=8))
 def test_after_every_transaction_the_file_is_sound(tmp_path_factory: pytest.TempPathFactory, steps: list[Step]) -> None:
     """Also where pages have been freed, at the end of the file too."""

@@ -70,7 +70,7 @@ def test_any_range(file: tuple[RepositoryHandle, Entry], offset: int, size: int)
     assert FileReader(*file).read_at(offset, size) == CONTENT[offset : offset + size]
 
 
-@settings(max_examples=30)
+@settings(max_examples=settings().max_examples // 2)
 @given(
     st.lists(st.integers(1, 50), min_size=1, max_size=30),
     st.integers(1, 4),
@@ -226,7 +226,7 @@ def test_a_binary_file_is_like_any_other(file: tuple[RepositoryHandle, Entry]) -
         opened.read()
 
 
-@settings(max_examples=30)
+@settings(max_examples=settings().max_examples // 2)
 @given(
     st.lists(
         st.one_of(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from moorage.errors import MissingObjectError
@@ -142,7 +142,6 @@ def built(parents: list[list[int]]) -> tuple[RepositoryHandle, list[SnapshotId]]
     return handle, ids
 
 
-@settings(max_examples=60)
 @given(graphs())
 def test_a_base_is_common_and_no_common_one_came_from_it(parents: list[list[int]]) -> None:
     handle, ids = built(parents)
@@ -154,7 +153,6 @@ def test_a_base_is_common_and_no_common_one_came_from_it(parents: list[list[int]
     assert handle.history.is_ancestor(ids[a], ids[b]) == (a in ancestors(parents, b))
 
 
-@settings(max_examples=40)
 @given(graphs())
 def test_the_log_shows_each_once_and_no_parent_before_its_children(parents: list[list[int]]) -> None:
     handle, ids = built(parents)

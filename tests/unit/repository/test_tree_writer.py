@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from moorage.errors import InvalidInputError
@@ -100,7 +100,6 @@ def test_an_insertion_changes_one_recipe_of_the_lowest_level() -> None:
     assert len(children[0] & children[1]) >= 3
 
 
-@settings(max_examples=40)
 @given(st.integers(0, 150), st.integers(0, 2**32 - 1))
 def test_small_limits_give_many_levels(count: int, seed: int) -> None:
     with pytest.MonkeyPatch.context() as patch:

@@ -106,7 +106,7 @@ def test_one_more_file_changes_two_tree_objects(huge: tuple[RepositoryHandle, li
     assert storage.keys_of("publish")
 
 
-@settings(max_examples=25)
+@settings(max_examples=settings().max_examples // 2)
 @given(st.sets(st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=8), max_size=60))
 def test_small_limits_give_many_levels(names: set[str]) -> None:
     """With runs of 2 to 4 entries the same code makes forks of forks."""
