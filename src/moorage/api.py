@@ -248,15 +248,16 @@ class Repository:
         return locate(self.handle, parse_location(location))
 
     def ls(self, location: str, *, recursive: bool = False) -> Iterator[tuple[str, Entry]]:
-        """(path from the root, entry) of a directory's entries, or of everything below it; of a file, itself."""
+        """(path from the root, entry) of a directory's entries, or of everything below it; of a file, itself.
+
+        Raises `NotFoundError`, `InvalidInputError`.
+        """
         place = self.locate(location)
         if place.entry is not None and place.entry.kind is not EntryKind.DIRECTORY:
-            yield place.path, place.entry
-        elif recursive:
-            yield from self.handle.trees.walk(place.tree, place.path)
-        else:
-            for entry in self.handle.trees.entries(place.tree):
-                yield join_path(place.path, entry.name), entry
+            return iter([(place.path, place.entry)])
+        if recursive:
+            return self.handle.trees.walk(place.tree, place.path)
+        return ((join_path(place.path, entry.name), entry) for entry in self.handle.trees.entries(place.tree))
 
     # -- reading ---------------------------------------------------------------------------------------
 
