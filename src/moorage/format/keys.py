@@ -16,6 +16,8 @@ create-only.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from moorage.errors import FormatError, InvalidInputError
 from moorage.model.digest import PackId, SegmentId
 from moorage.model.names import quote_ref_name, unquote_ref_name
@@ -41,6 +43,20 @@ def parse_number(key: str) -> int:
     if len(last) != _NUMBER_DIGITS or not last.isascii() or not last.isdigit() or int(last) < 1:
         raise FormatError(f"not a numbered record: {key}", key=key)
     return int(last)
+
+
+def highest_number(names: Sequence[str]) -> int | None:
+    """The highest of some numbers, where they are all numbers from 1 to it, each once; 0 for none.
+
+    None where they are not: then each is worth a look. Names are distinct. Quick, since a ref has one for each of its
+    moves: so many distinct numbers of which the least is 1 and the greatest their count are all there are.
+    """
+    if not names:
+        return 0
+    together = "".join(names)
+    if not (together.isascii() and together.isdigit()) or set(map(len, names)) != {_NUMBER_DIGITS}:
+        return None
+    return len(names) if int(min(names)) == 1 and int(max(names)) == len(names) else None
 
 
 def config_key(number: int) -> str:

@@ -26,7 +26,7 @@ from moorage.errors import (
     RefMovedError,
     RefNotFoundError,
 )
-from moorage.format.keys import parse_number, parse_ref_folder, ref_key, ref_prefix, refs_prefix
+from moorage.format.keys import highest_number, parse_number, parse_ref_folder, ref_key, ref_prefix, refs_prefix
 from moorage.format.refs import decode_ref_record, encode_ref_record
 from moorage.model.digest import SnapshotId
 from moorage.model.refs import RefAction, RefKind, RefName, RefRecord
@@ -68,10 +68,13 @@ class RefStore:
                 return newest
 
     def _last_number(self, ref: RefName) -> int:
-        numbers = {parse_number(info.key) for info in self._storage.list_keys(ref_prefix(ref))}
+        prefix = ref_prefix(ref)
+        names = self._storage.list_names(prefix)
+        complete = highest_number(names)
+        if complete is not None:
+            return complete
+        numbers = {parse_number(prefix + name) for name in names}
         highest = max(numbers, default=0)
-        if highest == len(numbers):
-            return highest
         # A listing made while records are added may show a later one and not an earlier one: ask for each.
         missing = set(range(1, highest + 1)) - numbers
         gone = sorted(number for number in missing if not self._storage.exists(ref_key(ref, number)))

@@ -27,7 +27,7 @@ from pathlib import Path
 from moorage.errors import AlreadyExistsError, CorruptDataError, KeyNotFoundError, OutcomeUnknownError
 from moorage.model.ranges import ByteRange
 from moorage.storage.base import Buffer, KeyInfo, Storage, Upload
-from moorage.storage.os_errors import translated
+from moorage.storage.os_errors import translate, translated
 from moorage.storage.rename import rename_noreplace
 
 TMP_FOLDER = "tmp"
@@ -80,19 +80,27 @@ class LocalStorage(Storage):
     def list_keys(self, prefix: str) -> Iterator[KeyInfo]:
         """See `Storage.list_keys`."""
         for item in self._scan(prefix):
-            if self._is_folder(item, prefix):
-                yield from self.list_keys(f"{prefix}{item.name}/")
-                continue
             try:
-                with translated("list", prefix):
-                    info = KeyInfo(prefix + item.name, item.stat(follow_symlinks=False).st_size)
-            except KeyNotFoundError:
+                is_folder = item.is_dir(follow_symlinks=False)
+                info = None if is_folder else KeyInfo(prefix + item.name, item.stat(follow_symlinks=False).st_size)
+            except FileNotFoundError:
                 continue  # removed since its folder was read
-            yield info
+            except OSError as error:
+                raise translate(error, "list", prefix) from error
+            if info is None:
+                yield from self.list_keys(f"{prefix}{item.name}/")
+            else:
+                yield info
+
+    def list_names(self, prefix: str) -> list[str]:
+        """See `Storage.list_names`."""
+        with translated("list", prefix):
+            return [item.name for item in self._scan(prefix) if not item.is_dir(follow_symlinks=False)]
 
     def list_folders(self, prefix: str) -> list[str]:
         """See `Storage.list_folders`."""
-        return sorted(item.name for item in self._scan(prefix) if self._is_folder(item, prefix))
+        with translated("list", prefix):
+            return sorted(item.name for item in self._scan(prefix) if item.is_dir(follow_symlinks=False))
 
     def _scan(self, prefix: str) -> list[os.DirEntry[str]]:
         try:
@@ -100,10 +108,6 @@ class LocalStorage(Storage):
                 return list(scan)
         except KeyNotFoundError:
             return []
-
-    def _is_folder(self, item: os.DirEntry[str], prefix: str) -> bool:
-        with translated("list", prefix):
-            return item.is_dir(follow_symlinks=False)
 
     def create(self, key: str, data: Buffer) -> None:
         """See `Storage.create`."""

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from moorage.errors import FormatError
 from moorage.format.keys import (
     config_key,
+    highest_number,
     pack_key,
     parse_number,
     parse_pack_key,
@@ -45,6 +46,35 @@ def test_numbers(number: int) -> None:
 def test_what_is_no_number(last: str) -> None:
     with pytest.raises(FormatError):
         parse_number(f"config/{last}")
+
+
+def numbered(*numbers: int) -> list[str]:
+    return [f"{number:016d}" for number in numbers]
+
+
+@given(st.permutations(range(1, 30)), st.integers(0, 29))
+def test_numbers_without_a_gap(numbers: list[int], count: int) -> None:
+    assert highest_number(numbered(*(number for number in numbers if number <= count))) == count
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        numbered(2),
+        numbered(1, 3),
+        numbered(1, 2, 4),
+        numbered(0, 1),
+        [*numbered(1, 3), ".nfs"],
+        [*numbered(1, 3), "000000000000001x"],
+        [*numbered(1), "2"],
+        [*numbered(1), "00000000000000002"],
+        ["notes.txt"],
+        ["\uff10" * 15 + "\uff11"],
+        [""],
+    ],
+)
+def test_numbers_that_are_worth_a_look(names: list[str]) -> None:
+    assert highest_number(names) is None
 
 
 @given(digests(PackId))

@@ -22,7 +22,7 @@ from moorage.errors import (
 )
 from moorage.model.ranges import ByteRange
 from moorage.storage import local
-from moorage.storage.base import KeyInfo
+from moorage.storage.base import KeyInfo, Storage
 from moorage.storage.local import LocalStorage
 from moorage.storage.os_errors import translate, translated
 from moorage.storage.rename import rename_noreplace
@@ -322,6 +322,9 @@ def test_listing(storage: LocalStorage) -> None:
     assert listed(storage.list_keys("a/b/")) == [("a/b/y", 1), ("a/b/z", 2)]
     assert listed(storage.list_keys("nope/")) == []
     assert listed(storage.list_keys("c/")) == []
+    assert storage.list_names("a/") == Storage.list_names(storage, "a/") == ["x"]
+    assert sorted(storage.list_names("a/b/")) == sorted(Storage.list_names(storage, "a/b/")) == ["y", "z"]
+    assert storage.list_names("nope/") == storage.list_names("c/") == []
     assert storage.list_folders("a/") == ["b"]
     assert storage.list_folders("nope/") == storage.list_folders("c/") == []
 
