@@ -89,9 +89,14 @@ def write_seal(folder: Path) -> None:
     line = _line(folder / "data.mdb")
     if line is None:
         return
-    temporary = folder / f"seal.{os.getpid()}"
-    temporary.write_text(line, encoding="ascii")
-    os.replace(temporary, folder / "seal")
+    # Written over the old one: torn, it is no seal, and the index is built anew. A rename over the old one, or cutting
+    # that to nothing first, makes ext4 flush the file at once: 3 ms of a small commit.
+    fd = os.open(folder / "seal", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        written = os.pwrite(fd, line.encode("ascii"), 0)
+        os.ftruncate(fd, written)
+    finally:
+        os.close(fd)
 
 
 def discard_unsound(folder: Path) -> None:

@@ -68,6 +68,7 @@ class ObjectWriter:
         self._lock = threading.RLock()
         self._pending: set[tuple[ObjectKind, bytes]] = set()
         self._reusable: dict[PackId, bool] = {}
+        self._own: set[PackId] = set()
         self._data: PackWriter | None = None
         self._metadata: PackWriter | None = None
         self._waiting_metadata: list[StoredObject] = []
@@ -193,6 +194,7 @@ class ObjectWriter:
         packs, self._finished = self._finished, []
         self._locator.add([(pack.pack, pack.entries) for pack in packs], segments)
         for pack in packs:
+            self._own.add(pack.pack)
             self._reusable[pack.pack] = True
             self._pending.difference_update((entry.kind, bytes(entry.id)) for entry in pack.entries)
 
@@ -225,9 +227,11 @@ class ObjectWriter:
             return self.stats
 
     def _confirm_what_is_referred_to(self) -> None:
-        """A pack may be of a writer that has not synced its folder yet, or may have been collected meanwhile."""
+        """A pack of somebody else may be of a writer that has not synced its folder yet, or may have been collected
+        meanwhile."""
+        others = [pack for pack, usable in self._reusable.items() if usable and pack not in self._own]
         try:
-            self._storage.confirm(pack_key(pack) for pack, usable in self._reusable.items() if usable)
+            self._storage.confirm(map(pack_key, others))
         except KeyNotFoundError as error:
             raise ConflictError(
                 "a pack that this transaction refers to was removed meanwhile",
