@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import getpass
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -35,11 +35,13 @@ from moorage.model.progress import SILENT, Progress
 from moorage.model.refs import RefKind, RefName, RefRecord
 from moorage.model.snapshot import Json, Snapshot
 from moorage.model.tree import Entry, EntryKind
+from moorage.read.cache import FileCache
 from moorage.read.checkout import CheckoutResult, checkout
 from moorage.read.file import FileReader, open_file
 from moorage.read.hydrate import hydrate
 from moorage.read.resolve import Located, Location, Resolved, locate, parse_location, resolve
 from moorage.read.stream import pieces
+from moorage.read.warm import WarmResult, warm
 from moorage.repository.handle import RepositoryHandle, find_repository
 from moorage.versioning.diff import Change, diff
 from moorage.versioning.merge import MergeResult, merge
@@ -48,7 +50,7 @@ AnyPath = str | PathLike[str]
 
 
 class _OpenRepository(Protocol):
-    def __call__(self, path: AnyPath, *, actor: str | None = None) -> Repository: ...
+    def __call__(self, path: AnyPath, *, actor: str | None = None, cache_bytes: int | None = None) -> Repository: ...
 
 
 class _OpenFile(Protocol):
@@ -93,16 +95,22 @@ class Repository:
     """A repository, open. Make one with `create` or `open`; use it as a context manager, or `close` it."""
 
     open = _Open()
-    """On the class, `Repository.open(path, actor=None)` opens the repository in `path`; `RepositoryNotFoundError`.
+    """On the class, `Repository.open(path, actor=None, cache_bytes=None)` opens the repository in `path`;
+    `RepositoryNotFoundError`.
 
     On a repository, `repo.open(location, mode="rb", encoding=None, errors=None, newline=None)` opens a file of it,
     seekable and buffered, binary or text ("r"); `NotFoundError`, `WrongKindError`.
     """
 
-    def __init__(self, handle: RepositoryHandle, actor: str | None = None) -> None:
-        """`actor` is who new snapshots and the ref log name; by default user@host."""
+    def __init__(self, handle: RepositoryHandle, actor: str | None = None, cache_bytes: int | None = None) -> None:
+        """`actor` is who new snapshots and the ref log name; by default user@host.
+
+        `cache_bytes` is how large the cache behind `path` and `warm` may be, by default the smaller of 20 GiB and a
+        tenth of the disk.
+        """
         self.handle = handle
         self.actor = actor or default_actor()
+        self._cache_bytes = cache_bytes
 
     @classmethod
     def create(cls, path: AnyPath, config: RepositoryConfig | None = None, *, actor: str | None = None) -> Self:
@@ -110,8 +118,8 @@ class Repository:
         return cls(RepositoryHandle.create(Path(path), config), actor)
 
     @classmethod
-    def _open_repository(cls, path: AnyPath, *, actor: str | None = None) -> Self:
-        return cls(RepositoryHandle.open(Path(path)), actor)
+    def _open_repository(cls, path: AnyPath, *, actor: str | None = None, cache_bytes: int | None = None) -> Self:
+        return cls(RepositoryHandle.open(Path(path)), actor, cache_bytes)
 
     @property
     def id(self) -> str:
@@ -284,9 +292,21 @@ class Repository:
     def path(self, location: str) -> Path:
         """A real path of a local copy of a file, for libraries that insist on one: read-only, verified, in the cache.
 
-        It stays for as long as the cache has room; open it soon. Raises `NotFoundError`, `WrongKindError`.
+        It stays for as long as the cache has room; open it soon. Raises `NotFoundError`, `WrongKindError`, and
+        `StorageError` for a file that is larger than the cache.
         """
-        return hydrate(self.handle, self.locate(location).file)
+        file = hydrate(self.handle, FileCache(limit_bytes=self._cache_bytes), self.locate(location).file)
+        file.close()
+        return file.path
+
+    def warm(self, locations: Iterable[str], *, progress: Progress = SILENT) -> WarmResult:
+        """Bring files and directories into the cache that `path` and all mounts of this user share, before somebody
+        asks for them.
+
+        What does not fit is left out and named. Raises `NotFoundError`.
+        """
+        places = [self.locate(location) for location in locations]
+        return warm(self.handle, FileCache(limit_bytes=self._cache_bytes), places, progress)
 
     def checkout(
         self, location: str, target: AnyPath, *, force: bool = False, progress: Progress = SILENT

@@ -26,6 +26,12 @@ class Bytes:
         """As `FileReader`."""
         return self._data[offset : offset + size]
 
+    def hydrated(self) -> None:
+        """Memory is no file."""
+
+    def close(self) -> None:
+        """Nothing is held."""
+
 
 class FakeRepository:
     """Trees, refs and snapshots; everything that a view and a following root ask for."""

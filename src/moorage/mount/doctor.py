@@ -17,9 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moorage import native
+from moorage.errors import MoorageError
 from moorage.mount import mountpoint, places, registry
 from moorage.mount.kernel import connect
 from moorage.mount.registry import MountRecord, MountState
+from moorage.read.cache import FileCache
 
 FUSE_CONF = "/etc/fuse.conf"
 REQUEST_TIMEOUT = "/proc/sys/fs/fuse/max_request_timeout"
@@ -50,19 +52,21 @@ class Check:
     """What to do; empty when all is well."""
 
 
-def checks(repository: Path | None = None) -> list[Check]:
-    """Everything a mount needs; `repository` adds what concerns that one."""
+def checks(repository: Path | None = None, cache_bytes: int | None = None) -> list[Check]:
+    """Everything a mount needs; `repository` adds what concerns that one, `cache_bytes` is how large the file cache may
+    be where it is not of the usual size."""
     mounts = registry.mounts()
     return [
         _device(),
         _fusermount(),
         _allow_other(),
-        _passthrough(),
+        _passthrough(mounts),
         _read_ahead(mounts),
         _request_timeout(),
         _stale(mounts),
         *_overlaps(mounts, repository),
         _writable("cache-directory", places.cache_directory(), "hydrated files and indexes"),
+        _file_cache(cache_bytes),
         _writable("state-directory", places.state_directory(), "records and logs of mounts"),
         _native(),
     ]
@@ -121,7 +125,7 @@ def _allow_other() -> Check:
     return Check("user-allow-other", CheckStatus.WARN, found, f"if that is wanted: add user_allow_other to {FUSE_CONF}")
 
 
-def _passthrough() -> Check:
+def _passthrough(mounts: list[MountRecord]) -> Check:
     release = os.uname().release
     match = re.match(r"(\d+)\.(\d+)", release)
     version = (int(match[1]), int(match[2])) if match else (0, 0)
@@ -132,7 +136,11 @@ def _passthrough() -> Check:
     if not _has_sys_admin():
         found = f"kernel {release} has it, this user may not use it: files are served from the page cache"
         return Check(name, CheckStatus.WARN, found, "mount as root (CAP_SYS_ADMIN)")
-    return Check(name, CheckStatus.OK, f"kernel {release} has it, and this user may use it")
+    found = f"kernel {release} has it, and this user may use it"
+    if mounts:
+        using = sum(record.passthrough for record in mounts)
+        found += f"; {using} of {len(mounts)} {'mount uses' if len(mounts) == 1 else 'mounts use'} it"
+    return Check(name, CheckStatus.OK, found)
 
 
 def _has_sys_admin() -> bool:
@@ -212,6 +220,18 @@ def _writable(name: str, directory: Path, use: str) -> Check:
         variable = "XDG_CACHE_HOME" if "cache" in name else "XDG_STATE_HOME"
         found = f"{directory} cannot be written ({error.strerror}): no place for {use}"
         return Check(name, CheckStatus.WARN, found, f"set {variable} to a directory that can be written")
+
+
+def _file_cache(cache_bytes: int | None) -> Check:
+    name = "file-cache"
+    if cache_bytes == 0:
+        return Check(name, CheckStatus.WARN, "switched off: every read of a mount decodes chunks", "[cache] size")
+    try:
+        usage = FileCache(limit_bytes=cache_bytes).usage()
+    except (MoorageError, OSError) as error:
+        return Check(name, CheckStatus.WARN, f"cannot be used: {error}", "set XDG_CACHE_HOME")
+    used, limit = usage.size_bytes / (1 << 30), usage.limit_bytes / (1 << 30)
+    return Check(name, CheckStatus.OK, f"{usage.files} hydrated files take {used:.1f} of {limit:.1f} GiB")
 
 
 def _native() -> Check:

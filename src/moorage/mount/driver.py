@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 from moorage.mount.view import View
@@ -23,6 +24,8 @@ class Place:
     """What the table of mounts shows as the device: `repository#revision`."""
     allow_other: bool = False
     """Let other users in; the kernel then checks modes for them."""
+    cache: Path | None = None
+    """The folder in which hydrated files lie; None where nothing is hydrated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,8 @@ class Serving:
     """major:minor of the mounted file system; empty where the system does not tell."""
     details: str
     """For the log: what was agreed with the kernel."""
+    passthrough: bool = False
+    """Whether the kernel reads hydrated files itself."""
 
 
 Ready: TypeAlias = Callable[[Serving], None]

@@ -5,6 +5,9 @@ what they mean, so a hash collision can never serve wrong bytes, and pages that 
 right for good. The same file in two directories, or in two snapshots, is one slot and so one page cache. A directory's
 slot also depends on its parent's slot and its name, because the kernel lets a directory have only one path.
 
+A file has a second slot, a twin, where somebody has the first one open in a way that the next one cannot share (see
+`kernel.passthrough`).
+
 The kernel counts: each name that a reply hands out is one lookup, and FORGET gives lookups back. A slot without any is
 dropped, so the table is as large as what the kernel remembers. If an answer is lost the count is too high, never too
 low: a slot that stays too long is memory, one that goes too soon is an error for a reader.
@@ -83,7 +86,16 @@ class InodeTable:
                 slot.lookups -= lookups
                 if slot.lookups <= 0:
                     del self._slots[nodeid]
-                    del self._by_key[slot.key]
+                    if self._by_key.get(slot.key) is slot:
+                        del self._by_key[slot.key]
+
+    def retire(self, nodeid: int) -> None:
+        """Let no further lookup find this slot: the next one gives what it stands for another nodeid, a twin with the
+        same inode number. Whoever has the old one open goes on with it."""
+        with self._lock:
+            slot = self._slots.get(nodeid)
+            if slot is not None and self._by_key.get(slot.key) is slot:
+                del self._by_key[slot.key]
 
     def top(self, nodeid: int) -> Slot | None:
         """The first-level slot above `nodeid` (or itself), whose standing is the newest known for all below it; None

@@ -182,6 +182,7 @@ class LibfuseAdapter:
             reader = self._view.open(node)
             with self._lock:
                 if self._root is not root and self._root.standing != root.standing:
+                    reader.close()
                     continue  # the mount moved in between: what was found is of the snapshot before
                 handle = next(self._handles)
                 self._files[handle] = (node, reader)
@@ -194,7 +195,9 @@ class LibfuseAdapter:
     def release(self, path: str, fh: int) -> int:
         """Close; the last one lets the mount move on."""
         with self._lock:
-            self._files.pop(fh, None)
+            opened = self._files.pop(fh, None)
+        if opened is not None:
+            opened[1].close()
         return 0
 
     # -- directories ------------------------------------------------------------------------------

@@ -4,7 +4,8 @@ One small JSON file a mount, written when it answers and removed when it ends. T
 the kernel has mounted and whether the process is still the same one (its id *and* when it started, in this boot) decide
 what `mounts` says. A claim about something that is neither mounted nor running is removed by the one who reads it.
 
-    fields   mountpoint, repository, revision, pid, process_start, boot, started_ns, driver, pinned, log, device
+    fields   mountpoint, repository, revision, pid, process_start, boot, started_ns, driver, pinned, log, device,
+             passthrough
 
 Written by rename, so a reader never sees half a file. Threads and processes: any; each mountpoint has its own file.
 """
@@ -50,6 +51,8 @@ class MountRecord:
     pinned: bool = False
     device: str = ""
     """major:minor of the mounted file system."""
+    passthrough: bool = False
+    """Whether the kernel reads hydrated files itself."""
     process_start: int = 0
     """Clock ticks from the start of the machine to the start of the process."""
     boot: str = ""

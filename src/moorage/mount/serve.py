@@ -32,12 +32,14 @@ def mount(
     allow_other: bool = False,
     driver: str = "kernel",
     log: Path | None = None,
+    cache_bytes: int | None = None,
 ) -> MountRecord:
     """Mount a branch, a tag or a snapshot of the repository in `repository` on `directory`.
 
     Returns when the mount answers, and serves it in the background; with `foreground`, serves it here and returns when
     it is unmounted or a signal ends it. A branch is followed unless `pin`. `log` is where the server logs; by default a
-    file under the XDG state directory, in the foreground the standard error.
+    file under the XDG state directory, in the foreground the standard error. `cache_bytes` is how large the cache of
+    hydrated files may be, by default the smaller of 20 GiB and a tenth of the disk; 0 hydrates nothing.
 
     Raises `RepositoryNotFoundError`, `RefNotFoundError`, `InvalidInputError` (a directory that cannot be mounted on),
     `AlreadyExistsError` (a mount of moorage is there), `MountError`, and what opening a repository raises.
@@ -50,6 +52,7 @@ def mount(
         allow_other=allow_other,
         driver=driver,
         log="" if log is None and foreground else os.path.abspath(log or _default_log(directory)),
+        cache_bytes=cache_bytes,
     )
     if not foreground:
         return daemon.start(request)

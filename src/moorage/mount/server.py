@@ -7,8 +7,10 @@ that is open must not pass through a fork, so everything from the first of these
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import resource
 import sys
 import time
 from collections.abc import Callable
@@ -16,15 +18,16 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from moorage.errors import InvalidInputError
+from moorage.errors import InvalidInputError, StorageError
 from moorage.model.refs import RefKind
 from moorage.mount import libfuse, mountpoint, places, registry
 from moorage.mount.driver import Driver, Place, Serving
 from moorage.mount.following import Fixed, Following, Root, Standing
+from moorage.mount.hydration import Hydration
 from moorage.mount.kernel import serve as kernel
 from moorage.mount.registry import MountRecord
 from moorage.mount.view import View
-from moorage.read.file import FileReader
+from moorage.read.cache import FileCache
 from moorage.read.resolve import Resolved, resolve
 from moorage.repository.handle import RepositoryHandle
 
@@ -48,6 +51,8 @@ class MountRequest:
     driver: str = "kernel"
     log: str = ""
     """Empty when it logs to its terminal."""
+    cache_bytes: int | None = None
+    """How large the file cache may be; 0 hydrates nothing, None is the default of `FileCache`."""
 
     def __post_init__(self) -> None:
         """Refuse a driver that does not exist."""
@@ -63,13 +68,16 @@ def run(request: MountRequest, ready: Callable[[MountRecord], None]) -> None:
     with RepositoryHandle.open(Path(request.repository)) as handle:
         resolved = resolve(handle, request.revision)
         path = prepare(request)
-        view = view_of(handle, resolved, pin=request.pin)
+        cache = cache_of(request)
+        hydration = Hydration(handle, cache)
+        view = view_of(handle, resolved, hydration, pin=request.pin)
         source = f"{request.repository}#{request.revision}"
+        place = Place(path, source, request.allow_other, None if cache is None else cache.folder)
+        _raise_descriptor_limit()
         try:
-            DRIVERS[request.driver](
-                view, Place(path, source, request.allow_other), partial(_claim, request, resolved, path, ready)
-            )
+            DRIVERS[request.driver](view, place, partial(_claim, request, resolved, path, ready))
         finally:
+            hydration.close()
             _drop(path)
         _log.info("%s is unmounted", path)
 
@@ -91,7 +99,25 @@ def prepare(request: MountRequest) -> str:
     )
 
 
-def view_of(handle: RepositoryHandle, resolved: Resolved, *, pin: bool) -> View:
+def cache_of(request: MountRequest) -> FileCache | None:
+    """Where files are hydrated to; None where that is not wanted, or there is no place for it."""
+    if request.cache_bytes == 0:
+        return None
+    try:
+        return FileCache(limit_bytes=request.cache_bytes)
+    except StorageError as error:
+        _log.warning("nothing will be hydrated: %s", error)
+        return None
+
+
+def _raise_descriptor_limit() -> None:
+    """Each hydrated file that is open takes one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def view_of(handle: RepositoryHandle, resolved: Resolved, hydration: Hydration, *, pin: bool) -> View:
     """The file system that a revision shows: it follows only a branch that was named as it stands, and only unpinned
     (`prod@{1}` and `prod~2` are moments)."""
     record = resolved.record
@@ -109,7 +135,7 @@ def view_of(handle: RepositoryHandle, resolved: Resolved, *, pin: bool) -> View:
         )
     ):
         root = Following(handle.refs, handle.objects, record, standing)
-    return View(handle.trees, partial(FileReader, handle), root)
+    return View(handle.trees, hydration.open, root)
 
 
 def _claim(
@@ -126,6 +152,7 @@ def _claim(
             log=request.log,
             pinned=request.pin,
             device=serving.device,
+            passthrough=serving.passthrough,
         )
     )
     try:

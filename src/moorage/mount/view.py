@@ -26,6 +26,7 @@ from blake3 import blake3
 from moorage.model.digest import ContentDigest, TreeId
 from moorage.model.tree import Entry, EntryKind
 from moorage.mount.following import Root, Standing
+from moorage.read.cache import CachedFile
 
 ROOT_INODE = 1
 _FILE_MODE = stat.S_IFREG | 0o444
@@ -51,10 +52,18 @@ class Trees(Protocol):
 
 
 class Reader(Protocol):
-    """What the view needs of `FileReader`."""
+    """An open file, such as `hydration.HydratingReader`."""
 
     def read_at(self, offset: int, size: int, /) -> bytes:
         """Verified bytes, fewer than `size` only at the end of the file."""
+        ...
+
+    def hydrated(self) -> CachedFile | None:
+        """The same bytes as a plain file, where there is one."""
+        ...
+
+    def close(self) -> None:
+        """Give back what is held for it; called once."""
         ...
 
 
@@ -189,7 +198,7 @@ class View:
         return Node(kind, inode, mode, size, entry.first_stored_ns, entry.digest, entry, tree, directory.standing)
 
     def open(self, node: Node) -> Reader:
-        """A reader of a file's bytes. It holds nothing that would have to be given back."""
+        """A reader of a file's bytes; the caller closes it."""
         if node.entry is None or node.kind is not EntryKind.FILE:
             raise IsADirectoryError(errno.EISDIR, "only files are opened")
         return self._open_file(node.entry)

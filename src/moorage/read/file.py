@@ -37,11 +37,16 @@ class FileReader:
 
         Raises `MissingObjectError`, `CorruptDataError`, `StorageError`; never returns a byte that was not verified.
         """
+        parts = self.parts_at(offset, size)
+        return bytes(parts[0]) if len(parts) == 1 else b"".join(parts)
+
+    def parts_at(self, offset: int, size: int) -> list[bytes | memoryview]:
+        """The same bytes as `read_at`, in pieces one after the other: for who need not have them in one."""
         stop = min(offset + size, self.size_bytes)
         if offset < 0 or size < 0:
             raise InvalidInputError(f"cannot read {size} bytes at {offset}")
         if offset >= stop:
-            return b""
+            return []
         slices = list(self._slices(offset, stop))
         objects = self._handle.objects
         if len(slices) == 1:
@@ -54,7 +59,10 @@ class FileReader:
                 raise CorruptDataError(f"chunk {piece.id.hex()} is not as long as its recipe says", id=piece.id.hex())
             whole = piece.start == 0 and piece.stop == len(chunk)
             parts.append(chunk if whole else memoryview(chunk)[piece.start : piece.stop])
-        return bytes(parts[0]) if len(parts) == 1 else b"".join(parts)
+        return parts
+
+    def close(self) -> None:
+        """Nothing is held that would have to be given back."""
 
     def chunks(self) -> Iterator[tuple[ChunkId, int]]:
         """All chunks of the file, in order, with their raw sizes; recipes are read as they are needed."""

@@ -1,177 +1,98 @@
-"""How does a file of the repository become one plain local file, for those who insist on a path?
+"""How does a file of the repository become one plain local file, verified, and who does it when several want it?
 
-    <cache>/files/<first 2 hex>/<digest>[-x]        the bytes, mode 0444 (0555), only ever unlinked, never changed
-    <cache>/files/<first 2 hex>/<digest>[-x].seen   what stat(2) said after the bytes had been verified, and the boot
-
-A file is assembled under a temporary name, hashed whole while it is written, and only then given its name: it is
-complete or absent. It is used again only while stat says what it said; after another boot it is hashed anew, since a
-power cut may have left a name without its bytes. The cache lies in the user's cache directory, mode 0700, and holds at
-most the smaller of 20 GiB and a tenth of the disk: what was not asked for longest goes first. Derived: deleting any of
-it loses nothing.
+`cache` says where the files lie and what keeps them whole; `assembly` writes one. Whoever finds that another process is
+already writing the same file waits for it, or, as a mount does, reads on from chunks.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import secrets
-import shutil
-import time
-from pathlib import Path
+from collections.abc import Callable
 
-import msgspec
-from blake3 import blake3
-
-from moorage.errors import CorruptDataError, StorageError
+from moorage.errors import StorageError, StorageFullError
+from moorage.model.progress import SILENT, Progress
 from moorage.model.tree import Entry
+from moorage.read.assembly import Assembly
+from moorage.read.cache import CachedFile, FileCache, Part, Refusal
 from moorage.read.file import FileReader
-from moorage.read.stream import pieces
-from moorage.repository.handle import RepositoryHandle, cache_folder
+from moorage.repository.handle import RepositoryHandle
 from moorage.storage.os_errors import translated
 
-_PIECE_BYTES = 8 * 1024 * 1024
-_MOST_BYTES = 20 * 1024 * 1024 * 1024
-_ABANDONED_AFTER_NS = 24 * 3600 * 1_000_000_000
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
+def hydrate(handle: RepositoryHandle, cache: FileCache, entry: Entry, progress: Progress = SILENT) -> CachedFile:
+    """A verified local copy of `entry`, which is a file; held until it is closed.
 
-class _Seen(msgspec.Struct, forbid_unknown_fields=True):
-    """What stat said of a verified file."""
-
-    boot: str
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-
-
-def hydrate(handle: RepositoryHandle, entry: Entry) -> Path:
-    """A real path of a verified local copy of `entry`, which is a file.
-
-    Raises `WrongKindError`, `DataError`, `StorageError`, `StorageFullError`.
+    Raises `WrongKindError`, `DataError`, `StorageError`, `StorageFullError` (the disk is full, or the cache is, of
+    files in use).
     """
     reader = FileReader(handle, entry)
-    folder = cache_folder(handle.config.repository_id) / "files"
-    target = folder / entry.digest.hex()[:2] / (entry.digest.hex() + ("-x" if entry.executable else ""))
-    with translated("use the cache", str(folder)):
-        if not _is_verified(target, entry):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            target.parent.mkdir(mode=0o700, exist_ok=True)
-            _make_room(folder, entry.size_bytes)
-            _assemble(reader, target)
-        with contextlib.suppress(OSError):
-            os.utime(_seen_file(target))
-    return target
+    with translated("use the cache", str(cache.folder)):
+        while True:
+            found = cache.find(entry, verify=True)
+            if found is not None:
+                return found
+            part = cache.reserve(entry)
+            if isinstance(part, Part):
+                made = _assemble(reader, cache, part, lambda _: None, lambda: True, progress)
+                assert made is not None  # nothing stops it
+                return made
+            if part is not Refusal.BUSY:
+                raise _no_room(cache, entry, part)
+            cache.wait(entry)
 
 
-def _seen_file(target: Path) -> Path:
-    return target.with_name(target.name + ".seen")
+def try_hydrate(
+    handle: RepositoryHandle,
+    cache: FileCache,
+    entry: Entry,
+    *,
+    begun: Callable[[Assembly], None],
+    keep_going: Callable[[], bool],
+) -> CachedFile | None:
+    """As `hydrate`, but None where another process is at it, where there is no room, and when `keep_going` says no.
+
+    `begun` is called with what can be read from while it is assembled. Raises as `hydrate`.
+    """
+    with translated("use the cache", str(cache.folder)):
+        found = cache.find(entry, verify=True)
+        if found is not None:
+            return found
+        part = cache.reserve(entry)
+        if not isinstance(part, Part):
+            return None
+        return _assemble(FileReader(handle, entry), cache, part, begun, keep_going, SILENT)
 
 
-def _boot() -> str:
+def _assemble(
+    reader: FileReader,
+    cache: FileCache,
+    part: Part,
+    begun: Callable[[Assembly], None],
+    keep_going: Callable[[], bool],
+    progress: Progress,
+) -> CachedFile | None:
+    """Assemble `part`, which this takes over."""
     try:
-        return _BOOT_ID.read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
-
-
-def _identity(target: Path) -> _Seen:
-    status = os.stat(target, follow_symlinks=False)
-    return _Seen(_boot(), status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-
-
-def _is_verified(target: Path, entry: Entry) -> bool:
-    """Whether the cached file is there and still what was verified; hashes it again where that is not sure."""
-    try:
-        found = _identity(target)
-    except FileNotFoundError:
-        return False
-    try:
-        seen = msgspec.json.decode(_seen_file(target).read_bytes(), type=_Seen)
-    except (OSError, msgspec.DecodeError):
-        seen = None
-    if seen == found and found.boot:
-        return True
-    if found.size == entry.size_bytes and _hash_of(target) == entry.digest:
-        _remember(target)
-        return True
-    return False
-
-
-def _hash_of(target: Path) -> bytes:
-    hasher = blake3()
-    with open(target, "rb", buffering=0) as file:
-        while piece := file.read(_PIECE_BYTES):
-            hasher.update(piece)
-    return hasher.digest()
-
-
-def _remember(target: Path) -> None:
-    temporary = target.with_name(f".{secrets.token_hex(8)}")
-    temporary.write_bytes(msgspec.json.encode(_identity(target)))
-    os.replace(temporary, _seen_file(target))
-
-
-def _assemble(reader: FileReader, target: Path) -> None:
-    temporary = target.with_name(f".{secrets.token_hex(8)}")
-    hasher = blake3()
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            for data in pieces(reader):
-                hasher.update(data)
-                _write_all(fd, data)
-            if hasher.digest() != reader.entry.digest:
-                raise CorruptDataError(
-                    f"the chunks of {reader.entry.name} do not make the file they should",
-                    hint="run `moorage check`",
-                    digest=reader.entry.digest.hex(),
-                )
-            os.fchmod(fd, 0o555 if reader.entry.executable else 0o444)
-        finally:
-            os.close(fd)
-        os.replace(temporary, target)
+        # Somebody may have finished it between the look into the cache and the claim.
+        found = cache.find(part.entry, verify=False)
+        if found is None:
+            assembly = Assembly(reader, part)
+            begun(assembly)
+            if assembly.run(keep_going, progress):
+                return part.publish()
     except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
+        part.discard()
         raise
-    _remember(target)
+    part.discard()
+    return found
 
 
-def _write_all(fd: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
-
-
-def _make_room(folder: Path, size_bytes: int) -> None:
-    """Unlink what was not used for longest until `size_bytes` more fit; whoever has a file open keeps it."""
-    limit = min(_MOST_BYTES, shutil.disk_usage(folder).total // 10)
-    if size_bytes > limit:
-        raise StorageError(
-            f"{size_bytes} bytes do not fit into the cache in {folder}, which may hold {limit}",
-            hint="read it through repo.open or a mount, or set XDG_CACHE_HOME to a larger disk",
+def _no_room(cache: FileCache, entry: Entry, why: Refusal) -> StorageError:
+    if why is Refusal.FULL:
+        return StorageFullError(
+            f"the cache in {cache.folder}, of {cache.limit_bytes} bytes, is full of files in use",
+            hint="give it more room, or wait until they are closed",
         )
-    cached = []
-    for file in folder.glob("*/*"):
-        if file.name.endswith(".seen"):
-            continue
-        with contextlib.suppress(OSError):
-            status = file.stat()
-            if file.name.startswith("."):
-                # Being assembled by somebody, or left by somebody who was killed at it.
-                used = 0 if status.st_mtime_ns < time.time_ns() - _ABANDONED_AFTER_NS else None
-            else:
-                seen = _seen_file(file)
-                used = seen.stat().st_mtime_ns if seen.exists() else 0
-            if used is not None:
-                cached.append((used, status.st_size, file))
-    total = sum(size for _, size, _ in cached)
-    for _, size, file in sorted(cached, key=lambda item: item[0]):
-        if total + size_bytes <= limit:
-            return
-        with contextlib.suppress(OSError):
-            file.unlink()
-            _seen_file(file).unlink(missing_ok=True)
-            total -= size
+    return StorageError(
+        f"{entry.size_bytes} bytes do not fit into the cache in {cache.folder}, which may hold {cache.limit_bytes}",
+        hint="read it through repo.open or a mount, give the cache more room, or set XDG_CACHE_HOME to a larger disk",
+    )

@@ -178,7 +178,12 @@ def _derived_folders(root: Path | None, repository_id: str, name: str) -> list[P
 
 
 def cache_folder(repository_id: str) -> Path:
-    """Where this user keeps what is derived from a repository that he cannot write to.
+    """Where this user keeps what is derived from a repository that he cannot write to. Raises as `cache_home`."""
+    return cache_home() / repository_id
+
+
+def cache_home() -> Path:
+    """Where this user keeps what is derived.
 
     Raises `StorageError` for a user without a home, as containers may have; a shared directory would not do, since
     what is in it is trusted.
@@ -189,4 +194,4 @@ def cache_folder(repository_id: str) -> Path:
             base = str(Path.home() / ".cache")
         except RuntimeError as error:
             raise StorageError("this user has no home directory", hint="set XDG_CACHE_HOME") from error
-    return Path(base) / "moorage" / repository_id
+    return Path(base) / "moorage"

@@ -9,6 +9,7 @@ import pytest
 
 from moorage.errors import InvalidInputError, MoorageError, MountError, NewerFormatError, RefNotFoundError
 from moorage.mount import daemon
+from moorage.mount.hydration import Hydration
 from moorage.mount.registry import MountRecord, to_fields
 from moorage.mount.server import MountRequest, view_of
 from moorage.read.resolve import resolve
@@ -35,7 +36,7 @@ def test_only_an_unpinned_branch_by_its_name_is_followed(
     with build.create(tmp_path / "repository") as handle:
         record = build.branch(handle, "prod", {"f": b"x"})
         build.tag(handle, "v1", record.snapshot)
-        view = view_of(handle, resolve(handle, revision), pin=pin)
+        view = view_of(handle, resolve(handle, revision), Hydration(handle, None), pin=pin)
         assert view.is_fixed == is_fixed
         standing = view.root().standing
         assert (standing.snapshot, standing.branch) == (record.snapshot, branch)

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from moorage.cli.arguments import Mountpoint, Revision
+from moorage.cli.config import parse_size, read_config
 from moorage.cli.errors import ExitCode
 from moorage.cli.formatting import Cell, duration, local, plain, table, utc
 from moorage.cli.options import Command
@@ -41,6 +42,10 @@ def mount(
     pin: Annotated[bool, typer.Option("--pin", help="Stay where the branch stands now.")] = False,
     allow_other: Annotated[bool, typer.Option("--allow-other", help="Let other users read it.")] = False,
     driver: Annotated[Driver, typer.Option("--driver", help="libfuse is the portable one.")] = Driver.KERNEL,
+    cache_size: Annotated[
+        str | None,
+        typer.Option("--cache-size", metavar="SIZE", help="Of hydrated files; 0 for none.", show_default=False),
+    ] = None,
     log: Annotated[
         Path | None, typer.Option("--log", metavar="FILE", help="Where the server logs.", show_default=False)
     ] = None,
@@ -61,6 +66,7 @@ def mount(
         allow_other=allow_other,
         driver=driver.value,
         log=log,
+        cache_bytes=read_config().cache_bytes if cache_size is None else parse_size(cache_size, "--cache-size"),
     )
     took = duration(time.monotonic() - begun)
     if foreground:
@@ -80,6 +86,7 @@ def mount_record(record: MountRecord) -> dict[str, object]:
         "revision": record.revision,
         "state": record.state.value,
         "pinned": record.pinned,
+        "passthrough": record.passthrough,
         "driver": record.driver or None,
         "pid": record.pid or None,
         "started": utc(record.started_ns) if record.started_ns else None,
@@ -137,7 +144,7 @@ def doctor(ctx: typer.Context) -> None:
         repository: Path | None = session.repository_path()
     except RepositoryNotFoundError:
         repository = None
-    found = machine.checks(repository)
+    found = machine.checks(repository, read_config().cache_bytes)
     if output.is_json:
         for check in found:
             output.json(_check_record(check))

@@ -27,6 +27,7 @@ from moorage.mount.failures import Failures
 from moorage.mount.following import Standing
 from moorage.mount.inodes import ROOT, InodeTable
 from moorage.mount.kernel import wire
+from moorage.mount.kernel.passthrough import OpenModes
 from moorage.mount.kernel.wire import FOREVER_S, Opcode, OpenFlag
 from moorage.mount.view import ROOT_INODE, Listing, Node, Reader, View, no_xattr, target_of
 
@@ -58,11 +59,17 @@ MUTATING = (
 
 _WRITE_FLAGS = os.O_ACCMODE | os.O_TRUNC | os.O_CREAT | os.O_APPEND
 _FILE_FLAGS = OpenFlag.KEEP_CACHE | OpenFlag.NOFLUSH
+_PASSTHROUGH_FLAGS = OpenFlag.PASSTHROUGH | OpenFlag.NOFLUSH
 _DIRECTORY_FLAGS = OpenFlag.CACHE_DIR | OpenFlag.KEEP_CACHE
 _LOOKUP_BYTES = wire.ENTRY_HEAD.size + wire.ATTRIBUTES.size
 _DOTS = 2
 """Positions 0 and 1 of a listing are `.` and `..`. The kernel asks with a page at least, which has room for both."""
 _NAMES = {int(opcode): opcode.name for opcode in Opcode}
+
+
+class _OpenFile(NamedTuple):
+    nodeid: int
+    reader: Reader
 
 
 class _OpenDirectory(NamedTuple):
@@ -75,15 +82,16 @@ class _OpenDirectory(NamedTuple):
 class Operations:
     """Answers requests about one view."""
 
-    def __init__(self, view: View, table: InodeTable, owner: tuple[int, int]) -> None:
-        """Serve `view`; everything belongs to `owner` (uid, gid)."""
+    def __init__(self, view: View, table: InodeTable, owner: tuple[int, int], modes: OpenModes | None = None) -> None:
+        """Serve `view`; everything belongs to `owner` (uid, gid). `modes` says which files the kernel reads itself."""
         self._view = view
         self._table = table
+        self._modes = modes or OpenModes()
         self._owner = owner
         self._first_level_valid_s = FOREVER_S if view.is_fixed else 0
         self._root_flags = _DIRECTORY_FLAGS if view.is_fixed else OpenFlag(0)
         self._handles = itertools.count(1)
-        self._files: dict[int, Reader] = {}
+        self._files: dict[int, _OpenFile] = {}
         self._directories: dict[int, _OpenDirectory] = {}
         self._failures = Failures()
         self.handlers = self._table_of_handlers()
@@ -186,22 +194,41 @@ class Operations:
         if flags & _WRITE_FLAGS:
             return errno.EROFS
         reader = self._view.open(self._node(nodeid))
+        try:
+            caller = wire.PID_IN.unpack_from(buffer, wire.PID_AT)[0]
+            is_direct = bool(flags & os.O_DIRECT)
+            backing = self._modes.enter(nodeid, caller, reader.hydrated(), is_direct=is_direct)
+        except BaseException:
+            reader.close()
+            raise
+        if backing is None:
+            # Somebody has this nodeid open in a way that this open cannot share. The kernel looks the name up again,
+            # is given a twin, and opens that; the caller sees nothing.
+            reader.close()
+            self._table.retire(nodeid)
+            return errno.ESTALE
         handle = next(self._handles)
-        self._files[handle] = reader
-        return wire.OPEN_OUT.pack(handle, _FILE_FLAGS, 0)
+        self._files[handle] = _OpenFile(nodeid, reader)
+        return wire.OPEN_OUT.pack(handle, _PASSTHROUGH_FLAGS if backing else _FILE_FLAGS, backing)
 
     def _read(self, _nodeid: int, buffer: wire.Buffer, _length: int) -> Reply:
         handle, offset, size = wire.READ_IN.unpack_from(buffer, wire.BODY)
-        reader = self._files.get(handle)
-        if reader is None:
+        file = self._files.get(handle)
+        if file is None:
             return errno.EBADF
         # All or nothing: the kernel takes a short answer for the end of the file and shows zeros behind it, so a
         # damaged chunk in the middle of a megabyte is an error for the megabyte. The kernel then asks page by page.
-        return reader.read_at(offset, size)
+        return file.reader.read_at(offset, size)
 
     def _release(self, _nodeid: int, buffer: wire.Buffer, _length: int) -> Reply:
-        self._files.pop(wire.HANDLE_IN.unpack_from(buffer, wire.BODY)[0], None)
+        self._close(wire.HANDLE_IN.unpack_from(buffer, wire.BODY)[0])
         return b""
+
+    def _close(self, handle: int) -> None:
+        file = self._files.pop(handle, None)
+        if file is not None:
+            self._modes.leave(file.nodeid)
+            file.reader.close()
 
     def _lseek(self, nodeid: int, buffer: wire.Buffer, _length: int) -> Reply:
         _handle, offset, whence, _ = wire.LSEEK_IN.unpack_from(buffer, wire.BODY)
@@ -309,7 +336,7 @@ class Operations:
         elif opcode in (Opcode.OPEN, Opcode.OPENDIR):
             handle = wire.OPEN_OUT.unpack_from(reply)[0]
             self._directories.pop(handle, None)
-            self._files.pop(handle, None)
+            self._close(handle)
 
 
 def _unknown(_nodeid: int, _buffer: wire.Buffer, _length: int) -> Reply:

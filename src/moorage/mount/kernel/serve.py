@@ -22,7 +22,9 @@ from moorage.mount.driver import Place, Ready, Serving
 from moorage.mount.inodes import InodeTable
 from moorage.mount.kernel import connect
 from moorage.mount.kernel.operations import Operations
+from moorage.mount.kernel.passthrough import OpenModes, try_out
 from moorage.mount.kernel.session import THREADS, Negotiated, Session, handshake
+from moorage.mount.kernel.wire import InitFlag
 from moorage.mount.view import View
 
 _log = logging.getLogger(__name__)
@@ -80,27 +82,34 @@ def serve(view: View, place: Place, ready: Ready) -> None:
     with Wakeups() as wakeups:
         fd = connect.connect(place.mountpoint, place.source, allow_other=place.allow_other)
         try:
-            agreed = handshake(fd)
+            agreed = handshake(fd, passthrough=place.cache is not None)
         except BaseException:
             os.close(fd)
             _detach(place.mountpoint)
             raise
-        session = Session(fd, Operations(view, InodeTable(), (os.getuid(), os.getgid())))
+        backings = None
+        if place.cache is not None and InitFlag.PASSTHROUGH in agreed.flags:
+            backings = try_out(fd, place.cache)
+        session = Session(fd, Operations(view, InodeTable(), (os.getuid(), os.getgid()), OpenModes(backings)))
         session.start(wakeups.ended)
         has_ended = False
         try:
             entry = mountinfo.top_at(place.mountpoint)
             device = "" if entry is None else entry.device
-            ready(Serving(device, _details(agreed, connect.raise_read_ahead(device))))
+            has_passthrough = backings is not None
+            details = _details(agreed, connect.raise_read_ahead(device), has_passthrough=has_passthrough)
+            ready(Serving(device, details, has_passthrough))
             has_ended = _wait(wakeups, place.mountpoint, device)
         finally:
             if not has_ended:
                 _detach(place.mountpoint)
 
 
-def _details(agreed: Negotiated, read_ahead_kib: int | None) -> str:
+def _details(agreed: Negotiated, read_ahead_kib: int | None, *, has_passthrough: bool) -> str:
     ahead = "unknown" if read_ahead_kib is None else f"{read_ahead_kib} KiB"
-    return f"FUSE 7.{agreed.minor} on a kernel of 7.{agreed.kernel_minor}, {THREADS} threads, read-ahead {ahead}"
+    through = "passthrough" if has_passthrough else "no passthrough"
+    spoken = f"FUSE 7.{agreed.minor} on a kernel of 7.{agreed.kernel_minor}"
+    return f"{spoken}, {THREADS} threads, read-ahead {ahead}, {through}"
 
 
 def _wait(wakeups: Wakeups, mountpoint: str, device: str) -> bool:

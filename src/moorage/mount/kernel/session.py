@@ -69,8 +69,11 @@ class Negotiated:
     flags: InitFlag
 
 
-def handshake(fd: int) -> Negotiated:
-    """Answer INIT, which is the first request on a new mount. Raises `MountError`."""
+def handshake(fd: int, *, passthrough: bool = False) -> Negotiated:
+    """Answer INIT, which is the first request on a new mount; say yes to `passthrough` where it is offered.
+
+    Raises `MountError`.
+    """
     buffer = bytearray(BUFFER_BYTES)
     poll = select.poll()
     poll.register(fd, select.POLLIN)
@@ -97,7 +100,7 @@ def handshake(fd: int) -> Negotiated:
                 hint="mount with --driver libfuse",
             )
         high = wire.INIT_IN_FLAGS2.unpack_from(buffer, wire.INIT_IN_FLAGS2_AT)[0] if low & InitFlag.INIT_EXT else 0
-        agreed = _agree(minor, readahead, InitFlag(low | high << 32))
+        agreed = _agree(minor, readahead, InitFlag(low | high << 32), passthrough=passthrough)
         _send(
             fd,
             unique,
@@ -112,13 +115,13 @@ def handshake(fd: int) -> Negotiated:
         return agreed
 
 
-def _agree(kernel_minor: int, readahead: int, offered: InitFlag) -> Negotiated:
+def _agree(kernel_minor: int, readahead: int, offered: InitFlag, *, passthrough: bool) -> Negotiated:
     return Negotiated(
         kernel_minor,
         min(kernel_minor, wire.MINOR),
         max(readahead, READ_AHEAD_BYTES),
         offered,
-        offered & WANTED,
+        offered & (WANTED | InitFlag.PASSTHROUGH if passthrough else WANTED),
     )
 
 

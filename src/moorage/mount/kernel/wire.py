@@ -157,10 +157,12 @@ class OpenFlag(enum.IntFlag):
     NOFLUSH = 1 << 5
     """No FLUSH at close. With it a killed client does not wait for a server that is gone."""
     PASSTHROUGH = 1 << 7
+    """Reads and maps go to the backing file whose id the reply names. Only NOFLUSH may stand beside it."""
 
 
 HEADER_IN = Struct("=IIQQIIIHH")
 HEADER_OUT = Struct("=IiQ")
+PID_IN = Struct("=I")
 PID_AT = 32
 """Offset of the caller's process id in a request."""
 
@@ -177,6 +179,13 @@ ENTRY_HEAD = Struct("=QQQQII")
 ATTR_HEAD = Struct("=QII")
 NEGATIVE_ENTRY = ENTRY_HEAD.pack(0, 0, FOREVER_S, 0, 0, 0) + bytes(ATTRIBUTES.size)
 """There is no such name, and there never will be."""
+
+BACKING_MAP = Struct("=iIQ")
+"""Argument of the ioctl that registers a backing file: its descriptor, flags, padding."""
+BACKING_ID = Struct("=I")
+"""Argument of the ioctl that gives one back."""
+BACKING_OPEN = 0x4010E501
+BACKING_CLOSE = 0x4004E502
 
 FORGET_IN = Struct("=Q")
 BATCH_FORGET_IN = Struct("=II")
@@ -285,7 +294,7 @@ def forgotten(buffer: Buffer, length: int) -> list[tuple[int, int]]:
 
 
 def init_reply(minor: int, max_readahead: int, flags: InitFlag, *, max_write: int, max_pages: int) -> bytes:
-    """Pack the answer to INIT."""
+    """Pack the answer to INIT. With passthrough a backing file must lie on a plain file system (stack depth 1)."""
     return INIT_OUT.pack(
         MAJOR,
         minor,
@@ -298,7 +307,7 @@ def init_reply(minor: int, max_readahead: int, flags: InitFlag, *, max_write: in
         max_pages,
         0,
         flags >> 32,
-        0,
+        1 if flags & InitFlag.PASSTHROUGH else 0,
         0,
     )
 
