@@ -26,7 +26,8 @@ from collections.abc import Callable
 from moorage.errors import MoorageError
 from moorage.model.tree import Entry
 from moorage.read.assembly import Assembly
-from moorage.read.cache import CachedFile, FileCache
+from moorage.read.cache import FileCache
+from moorage.read.cached_file import CachedFile
 from moorage.read.file import FileReader
 from moorage.read.hydrate import try_hydrate
 from moorage.repository.handle import RepositoryHandle

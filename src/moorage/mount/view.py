@@ -26,7 +26,7 @@ from blake3 import blake3
 from moorage.model.digest import ContentDigest, TreeId
 from moorage.model.tree import Entry, EntryKind
 from moorage.mount.following import Root, Standing
-from moorage.read.cache import CachedFile
+from moorage.read.cached_file import CachedFile
 
 ROOT_INODE = 1
 _FILE_MODE = stat.S_IFREG | 0o444

@@ -22,7 +22,8 @@ from concurrent.futures import ThreadPoolExecutor
 from moorage.errors import CorruptDataError
 from moorage.model.digest import ContentDigest
 from moorage.model.progress import SILENT, Progress
-from moorage.read.cache import PIECE_BYTES, OpenFile, Part, hash_of
+from moorage.read.cache import Part
+from moorage.read.cached_file import PIECE_BYTES, OpenFile, hash_of
 from moorage.read.file import FileReader
 
 _MOST_THREADS = 16

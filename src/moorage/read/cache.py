@@ -29,80 +29,36 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, Self
-
-import msgspec
-from blake3 import blake3
+from typing import NamedTuple
 
 from moorage.errors import StorageDeniedError
-from moorage.model.digest import ContentDigest
 from moorage.model.tree import Entry
+from moorage.read.cached_file import (
+    PART,
+    SEEN,
+    CachedFile,
+    OpenFile,
+    Seen,
+    hold,
+    is_content,
+    last_used,
+    remember,
+    remembered,
+    remove_unheld,
+    seen_of,
+    size_of,
+    unlink,
+)
 from moorage.repository.handle import cache_home
 from moorage.storage.os_errors import translated
 
 _log = logging.getLogger(__name__)
 
 MOST_BYTES_UNASKED = 20 * 1024 * 1024 * 1024
-PIECE_BYTES = 4 * 1024 * 1024
 _BLOCK_BYTES = 4096
 _SPARE_PART = 16
 """When files must go, a sixteenth of the cache is made free beyond what is needed, so that not each new file has all
 others looked at."""
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_SEEN, _PART = ".seen", ".part"
-
-
-class Seen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What stat said of a verified file, and in which boot of the machine."""
-
-    boot: str
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-
-    @classmethod
-    def of(cls, fd: int) -> Self:
-        """What stat says of an open file now."""
-        status = os.fstat(fd)
-        return cls(_boot(), status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-
-
-class OpenFile:
-    """A descriptor that is closed when nobody has it any more, so that a thread that still reads can go on."""
-
-    def __init__(self, fd: int) -> None:
-        """Own `fd`."""
-        self.fd = fd
-
-    def close(self) -> None:
-        """Close it now; only for who shares it with nobody."""
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
-            os.close(fd)
-
-    def __del__(self) -> None:
-        """Close it at last."""
-        self.close()
-
-
-class CachedFile(OpenFile):
-    """A verified file of the cache, held: it stays for as long as this does."""
-
-    def __init__(self, fd: int, path: Path, seen: Seen) -> None:
-        """Own `fd`, which holds a shared lock."""
-        super().__init__(fd)
-        self.path = path
-        self.seen = seen
-
-    def is_intact(self) -> bool:
-        """Whether it is still what was verified: not written to, and not taken away."""
-        return Seen.of(self.fd) == self.seen
-
-    def read_at(self, offset: int, size: int) -> bytes:
-        """As `FileReader.read_at`."""
-        return os.pread(self.fd, size, offset)
 
 
 class Refusal(enum.Enum):
@@ -138,11 +94,11 @@ class Part(OpenFile):
         # From exclusive to shared before it has its name, so that whoever finds it there can hold it, too.
         fcntl.flock(self.fd, fcntl.LOCK_SH)
         os.rename(self.path, target)
-        fd = _hold(target)
+        fd = hold(target)
         self.close()
         if fd is None:
             raise FileNotFoundError(f"{target} was deleted as soon as it was there")
-        return CachedFile(fd, target, _remember(target, fd))
+        return CachedFile(fd, target, remember(target, fd))
 
     def discard(self) -> None:
         """Forget it."""
@@ -173,26 +129,26 @@ class FileCache:
         takes as long as reading it. One that is damaged is removed. Raises `OSError`.
         """
         target = self._target(entry)
-        fd = _hold(target)
+        fd = hold(target)
         if fd is None:
             return None
         try:
             seen = Seen.of(fd)
-            if not (seen.boot and seen == _remembered(target)):
+            if not (seen.boot and seen == remembered(target)):
                 if not verify:
                     os.close(fd)
                     return None
-                if not _is_content(fd, entry):
+                if not is_content(fd, entry):
                     _log.warning("%s is damaged, and removed", target)
-                    _unlink(target)
+                    unlink(target)
                     os.close(fd)
                     return None
-                seen = _remember(target, fd)
+                seen = remember(target, fd)
         except OSError:
             os.close(fd)
             raise
         with contextlib.suppress(OSError):
-            os.utime(_seen_of(target))
+            os.utime(seen_of(target))
         return CachedFile(fd, target, seen)
 
     def has(self, entry: Entry) -> bool:
@@ -215,10 +171,10 @@ class FileCache:
                 os.ftruncate(fd, entry.size_bytes)
                 return Part(self, fd, entry, path)
         except BaseException:
-            _unlink(path)
+            unlink(path)
             os.close(fd)
             raise
-        _unlink(path)
+        unlink(path)
         os.close(fd)
         return Refusal.FULL
 
@@ -233,8 +189,8 @@ class FileCache:
 
     def usage(self) -> Usage:
         """What is there now, counted. Raises `OSError`."""
-        names = [path for path in self._names() if path.suffix not in (_SEEN, _PART)]
-        return Usage(len(names), sum(_size_of(path) for path in names), self.limit_bytes)
+        names = [path for path in self._names() if path.suffix not in (SEEN, PART)]
+        return Usage(len(names), sum(size_of(path) for path in names), self.limit_bytes)
 
     def give_back(self, size_bytes: int) -> None:
         """Count a file of that size no longer."""
@@ -288,22 +244,22 @@ class FileCache:
         """Bytes taken; removes what was left by somebody who was killed."""
         taken = 0
         for path in self._names():
-            if path.suffix == _SEEN:
+            if path.suffix == SEEN:
                 if not path.with_suffix("").exists():
                     path.unlink(missing_ok=True)
-            elif path.suffix != _PART or not _remove_unheld(path):
-                taken += charge(_size_of(path))
+            elif path.suffix != PART or not remove_unheld(path):
+                taken += charge(size_of(path))
         return taken
 
     def _evict(self, wanted: int) -> int:
         """Let go what was not used for longest, of `wanted` bytes or a little more; returns of how many."""
-        files = [path for path in self._names() if path.suffix not in (_SEEN, _PART)]
+        files = [path for path in self._names() if path.suffix not in (SEEN, PART)]
         freed = 0
-        for path in sorted(files, key=_last_used):
+        for path in sorted(files, key=last_used):
             if freed >= wanted:
                 break
-            size = charge(_size_of(path))
-            if _remove_unheld(path):
+            size = charge(size_of(path))
+            if remove_unheld(path):
                 freed += size
         return freed
 
@@ -321,75 +277,8 @@ def default_limit_bytes(folder: Path) -> int:
         return min(MOST_BYTES_UNASKED, shutil.disk_usage(folder).total // 10)
 
 
-def hash_of(fd: int, size_bytes: int) -> bytes:
-    """BLAKE3 of an open file, on all cores, a piece at a time so that memory stays small. Raises `OSError`."""
-    hasher = blake3(max_threads=blake3.AUTO)
-    piece = memoryview(bytearray(min(PIECE_BYTES, max(1, size_bytes))))
-    offset = 0
-    while count := os.preadv(fd, [piece], offset):
-        hasher.update(piece[:count])
-        offset += count
-    return hasher.digest()
-
-
-def _is_content(fd: int, entry: Entry) -> bool:
-    return os.fstat(fd).st_size == entry.size_bytes and ContentDigest(hash_of(fd, entry.size_bytes)) == entry.digest
-
-
-def _seen_of(target: Path) -> Path:
-    return target.with_name(target.name + _SEEN)
-
-
 def _part_of(target: Path) -> Path:
-    return target.with_name(target.name + _PART)
-
-
-def _boot() -> str:
-    """What tells this boot of the machine from others; empty where that cannot be told."""
-    global _this_boot
-    if _this_boot is None:
-        try:
-            _this_boot = _BOOT_ID.read_text(encoding="ascii").strip()
-        except OSError:
-            _this_boot = ""
-    return _this_boot
-
-
-_this_boot: str | None = None
-
-
-def _remembered(target: Path) -> Seen | None:
-    try:
-        return msgspec.json.decode(_seen_of(target).read_bytes(), type=Seen)
-    except (OSError, msgspec.DecodeError):
-        return None
-
-
-def _remember(target: Path, fd: int) -> Seen:
-    """Write down what stat says. Who reads half of it hashes the file again, so this needs no rename."""
-    seen = Seen.of(fd)
-    _seen_of(target).write_bytes(msgspec.json.encode(seen))
-    return seen
-
-
-def _hold(target: Path) -> int | None:
-    """A descriptor that keeps `target` from being evicted; None where it is not there, or just going."""
-    try:
-        fd = os.open(target, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        is_there = os.fstat(fd).st_nlink > 0
-    except OSError as error:
-        os.close(fd)
-        if isinstance(error, BlockingIOError):
-            return None
-        raise
-    if is_there:
-        return fd
-    os.close(fd)
-    return None
+    return target.with_name(target.name + PART)
 
 
 def _claim(path: Path) -> int | None:
@@ -411,42 +300,6 @@ def _is_named(fd: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(fd), os.stat(path, follow_symlinks=False))
     except FileNotFoundError:
         return False
-
-
-def _remove_unheld(path: Path) -> bool:
-    """Unlink a file, unless somebody holds it; whoever opens it meanwhile sees that it is gone."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        _unlink(path)
-    except OSError:
-        return False
-    finally:
-        os.close(fd)
-    return True
-
-
-def _unlink(path: Path) -> None:
-    path.unlink(missing_ok=True)
-    if path.suffix != _PART:
-        _seen_of(path).unlink(missing_ok=True)
-
-
-def _size_of(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
-
-
-def _last_used(path: Path) -> int:
-    try:
-        return _seen_of(path).stat().st_mtime_ns
-    except OSError:
-        return 0
 
 
 def _read_count(fd: int) -> int:

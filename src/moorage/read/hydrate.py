@@ -12,7 +12,8 @@ from moorage.errors import StorageError, StorageFullError
 from moorage.model.progress import SILENT, Progress
 from moorage.model.tree import Entry
 from moorage.read.assembly import Assembly
-from moorage.read.cache import CachedFile, FileCache, Part, Refusal
+from moorage.read.cache import FileCache, Part, Refusal
+from moorage.read.cached_file import CachedFile
 from moorage.read.file import FileReader
 from moorage.repository.handle import RepositoryHandle
 from moorage.storage.os_errors import translated

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 from moorage.model.progress import SILENT, Progress
 from moorage.model.tree import Entry, EntryKind
-from moorage.read.cache import PIECE_BYTES, FileCache, charge
+from moorage.read.cache import FileCache, charge
+from moorage.read.cached_file import PIECE_BYTES
 from moorage.read.hydrate import hydrate
 from moorage.read.resolve import Located
 from moorage.repository.handle import RepositoryHandle

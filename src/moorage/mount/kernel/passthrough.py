@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Protocol
 
 from moorage.mount.kernel import wire
-from moorage.read.cache import CachedFile, Seen
+from moorage.read.cached_file import CachedFile, Seen
 
 _log = logging.getLogger(__name__)
 
