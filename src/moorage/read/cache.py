@@ -248,7 +248,8 @@ class FileCache:
                 if not path.with_suffix("").exists():
                     path.unlink(missing_ok=True)
             elif path.suffix != PART or not remove_unheld(path):
-                taken += charge(size_of(path))
+                size = size_of(path)
+                taken += charge(size) if size else 0  # a .part without a length is the one that room is made for
         return taken
 
     def _evict(self, wanted: int) -> int:

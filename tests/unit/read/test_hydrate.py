@@ -1,220 +1,216 @@
-"""Is a hydrated file always the right bytes, whatever happened to the cache since?"""
+"""Is a file assembled whole or not at all, once for all who want it, and readable meanwhile?"""
 
 from __future__ import annotations
 
+import errno
 import os
-import stat
-import time
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from moorage.errors import CorruptDataError, StorageError, WrongKindError
-from moorage.model.digest import ContentDigest
-from moorage.model.tree import Entry, EntryKind
-from moorage.read import hydrate as hydrating
-from moorage.read.hydrate import hydrate
-from moorage.repository.handle import RepositoryHandle, cache_folder
-from tests.unit.native.backends import random_bytes
-from tests.unit.repository.stores import TINY, in_memory
-from tests.unit.versioning.build import Exe, leaf_entry
+from moorage.errors import DataError, StorageFullError
+from moorage.model.progress import NoProgress
+from moorage.read import assembly as assembly_module
+from moorage.read.assembly import Assembly
+from moorage.read.cache import FileCache, Part
+from moorage.read.file import FileReader
+from moorage.read.hydrate import hydrate, try_hydrate
+from tests.unit.read.caches import MIB, Store, noise
 
-CONTENT = random_bytes("hydrate", 5_000)
-
-
-class Hydrated:
-    """A repository with some files, a cache of its own, and a count of how often a file was put together."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        _, self.handle = in_memory()
-        self.assembled = 0
-        assemble = hydrating._assemble
-
-        def counted(*arguments: object) -> None:
-            self.assembled += 1
-            assemble(*arguments)  # type: ignore[arg-type]  # as they came
-
-        monkeypatch.setattr(hydrating, "_assemble", counted)
-
-    def entry(self, data: bytes | Exe) -> Entry:
-        with self.handle.writer() as writer:
-            entry = leaf_entry(writer, "model.bin", data)
-            writer.finish()
-        return entry
+DATA = noise(9 * MIB + 12345)
+PIECE = 256 * 1024
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hydrated:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    return Hydrated(monkeypatch)
+def store(tmp_path: Path) -> Iterator[Store]:
+    made = Store(tmp_path, {"big": DATA, "small": noise(1000, 1)})
+    yield made
+    made.handle.close()
 
 
-def change(path: Path, data: bytes) -> None:
-    """Overwrite a file in place, whatever its mode."""
-    path.chmod(0o644)
-    path.write_bytes(data)
+def begin(store: Store) -> tuple[Part, Assembly]:
+    entry = store.entry("big")
+    part = store.cache.reserve(entry)
+    assert isinstance(part, Part)
+    return part, Assembly(FileReader(store.handle, entry), part, PIECE)
 
 
-def test_the_file_is_there_verified_and_read_only(cache: Hydrated) -> None:
-    path = hydrate(cache.handle, cache.entry(CONTENT))
-    assert path.read_bytes() == CONTENT
-    assert stat.S_IMODE(path.stat().st_mode) == 0o444
-    folder = cache_folder(TINY.repository_id) / "files"
-    assert path.is_relative_to(folder)
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+def test_what_is_assembled_can_be_read_before_it_is_whole(store: Store) -> None:
+    part, assembly = begin(store)
+    assert assembly.read_at(5 * MIB, 100) is None  # nobody has begun: the threads go on from here
+    budget = iter(range(4))
+    assert not assembly.run(lambda: next(budget, None) is not None)
+    assert assembly.read_at(5 * MIB, 100) == DATA[5 * MIB : 5 * MIB + 100]
+    assert assembly.read_at(0, 100) is None
+    part.discard()
 
 
-def test_an_executable_file_is_executable_and_a_file_of_its_own(cache: Hydrated) -> None:
-    plain, program = (hydrate(cache.handle, cache.entry(data)) for data in (CONTENT, Exe(CONTENT)))
-    assert plain != program
-    assert stat.S_IMODE(program.stat().st_mode) == 0o555
+def test_reads_wait_for_what_is_being_made(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    part, assembly = begin(store)
+    write, entered, go = assembly_module._write, threading.Event(), threading.Event()
+
+    def slow(fd: int, parts: list[bytes | memoryview], offset: int) -> None:
+        entered.set()
+        assert go.wait(60)
+        write(fd, parts, offset)
+
+    monkeypatch.setattr(assembly_module, "_write", slow)
+    results: list[bytes | None] = []
+    runner = threading.Thread(target=assembly.run)
+    runner.start()
+    assert entered.wait(60)
+    reader = threading.Thread(target=lambda: results.append(assembly.read_at(10, 100)))
+    reader.start()
+    go.set()
+    reader.join(60)
+    runner.join(60)
+    assert results == [DATA[10:110]]
+    assert assembly.read_at(len(DATA) - 5, 100) == DATA[-5:]
+    assert assembly.read_at(len(DATA), 100) == b""
+    part.discard()
 
 
-def test_an_empty_file(cache: Hydrated) -> None:
-    assert hydrate(cache.handle, cache.entry(b"")).read_bytes() == b""
+def test_a_damaged_chunk_ends_it_and_lets_readers_go(store: Store) -> None:
+    for pack in (store.handle.root or Path()).glob("packs/*/*"):
+        if pack.stat().st_size > 2 * MIB:
+            data = bytearray(pack.read_bytes())
+            data[len(data) // 2] ^= 1
+            pack.chmod(0o644)
+            pack.write_bytes(data)
+    part, assembly = begin(store)
+    with pytest.raises(DataError):
+        assembly.run()
+    assert [assembly.read_at(offset, 1) for offset in range(0, len(DATA), PIECE)].count(None) > 0
+    part.discard()
+    with pytest.raises(DataError):
+        hydrate(store.handle, store.cache, store.entry("big"))
+    assert store.names() == []
 
 
-def test_the_second_time_it_is_there(cache: Hydrated) -> None:
-    entry = cache.entry(CONTENT)
-    first = hydrate(cache.handle, entry)
-    assert hydrate(cache.handle, entry) == first
-    assert cache.assembled == 1
+def test_a_full_disk_leaves_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwritev", full)
+    with pytest.raises(StorageFullError):
+        hydrate(store.handle, store.cache, store.entry("big"))
+    assert store.names() == []
 
 
-def test_what_is_no_file(cache: Hydrated) -> None:
-    link = Entry("l", EntryKind.SYMLINK, ContentDigest.of(b"t"), None, 1, 0, target="t")
-    with pytest.raises(WrongKindError):
-        hydrate(cache.handle, link)
+def test_the_whole_is_verified_not_only_its_parts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that takes a write and keeps something else."""
+    write = assembly_module._write
+
+    def wrong(fd: int, parts: list[bytes | memoryview], offset: int) -> None:
+        write(fd, parts, offset)
+        os.pwrite(fd, b"?", offset + 7)
+
+    monkeypatch.setattr(assembly_module, "_write", wrong)
+    with pytest.raises(DataError, match="do not make the file"):
+        hydrate(store.handle, store.cache, store.entry("big"))
+    assert store.names() == []
 
 
-@pytest.mark.parametrize(
-    "data", [b"", CONTENT[:-1], CONTENT + b"x", CONTENT[:100] + b"?" + CONTENT[101:], bytes(5_000)], ids=range(5)
-)
-def test_a_changed_file_is_noticed_and_made_anew(cache: Hydrated, data: bytes) -> None:
-    entry = cache.entry(CONTENT)
-    change(hydrate(cache.handle, entry), data)
-    path = hydrate(cache.handle, entry)
-    assert path.read_bytes() == CONTENT
-    assert cache.assembled == 2
+def test_stopping_leaves_nothing(store: Store) -> None:
+    def begun(_: Assembly) -> None:
+        pass
+
+    entry = store.entry("big")
+    assert try_hydrate(store.handle, store.cache, entry, begun=begun, keep_going=lambda: False) is None
+    assert store.names() == []
+    assert try_hydrate(store.handle, store.cache, entry, begun=begun, keep_going=lambda: True) is not None
 
 
-def test_a_file_that_was_touched_only_is_hashed_and_kept(cache: Hydrated) -> None:
-    entry = cache.entry(CONTENT)
-    path = hydrate(cache.handle, entry)
-    os.utime(path, ns=(5, 5))
-    assert hydrate(cache.handle, entry).read_bytes() == CONTENT
-    assert cache.assembled == 1
+def test_progress_counts_every_byte(store: Store) -> None:
+    class Counter(NoProgress):
+        total = 0
+
+        def advance(self, *, size_bytes: int = 0, files: int = 0) -> None:
+            self.total += size_bytes
+
+    counter = Counter()
+    hydrate(store.handle, store.cache, store.entry("big"), counter).close()
+    assert counter.total == len(DATA)
 
 
-def test_who_has_the_old_one_open_keeps_it(cache: Hydrated) -> None:
-    entry = cache.entry(CONTENT)
-    path = hydrate(cache.handle, entry)
-    change(path, b"spoilt")
-    with open(path, "rb") as opened:
-        hydrate(cache.handle, entry)
-        assert opened.read() == b"spoilt"  # replaced by another inode, never changed in place
-    assert path.read_bytes() == CONTENT
+def test_several_threads_want_it_and_one_makes_it(store: Store) -> None:
+    inodes: list[int] = []
+    start = threading.Barrier(4)
+
+    def want() -> None:
+        start.wait(60)
+        file = hydrate(store.handle, FileCache(store.cache.folder, 64 * MIB), store.entry("big"))
+        inodes.append(os.fstat(file.fd).st_ino)
+        file.close()
+
+    threads = [threading.Thread(target=want) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(inodes) == 4
+    assert len(set(inodes)) == 1
 
 
-def test_after_another_boot_it_is_hashed_anew(cache: Hydrated, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A power cut may leave a name, its length and its times, and not its bytes."""
-    entry = cache.entry(CONTENT)
-    path = hydrate(cache.handle, entry)
-    hashed: list[Path] = []
-    hash_of = hydrating._hash_of
-
-    def counted(target: Path) -> bytes:
-        hashed.append(target)
-        return hash_of(target)
-
-    monkeypatch.setattr(hydrating, "_hash_of", counted)
-    hydrate(cache.handle, entry)
-    assert hashed == []
-    monkeypatch.setattr(hydrating, "_boot", lambda: "another boot")
-    assert hydrate(cache.handle, entry) == path
-    assert hashed == [path]
-    hydrate(cache.handle, entry)
-    assert hashed == [path]
-    monkeypatch.setattr(hydrating, "_boot", lambda: "")
-    hydrate(cache.handle, entry)
-    assert hashed == [path] * 2  # where boots cannot be told apart, always
+OTHER = """
+import os, sys
+from pathlib import Path
+from moorage.read import assembly
+from moorage.read.cache import FileCache
+from moorage.read.hydrate import hydrate
+from moorage.read.resolve import locate, parse_location
+from moorage.repository.handle import RepositoryHandle
+handle = RepositoryHandle.open(Path(sys.argv[1]))
+write = assembly._write
+def slow(fd, parts, offset):
+    if offset:
+        print("half", flush=True)
+        sys.stdin.readline()
+    write(fd, parts, offset)
+assembly._write = slow
+file = hydrate(handle, FileCache(Path(sys.argv[2]), 1 << 26), locate(handle, parse_location("prod:big")).file)
+print(os.fstat(file.fd).st_ino, flush=True)
+"""
 
 
-def test_a_file_that_lost_its_bytes_in_a_power_cut(cache: Hydrated, monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = cache.entry(CONTENT)
-    path = hydrate(cache.handle, entry)
-    seen = hydrating._seen_file(path).read_bytes()
-    times = path.stat()
-    change(path, bytes(len(CONTENT)))
-    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-    hydrating._seen_file(path).write_bytes(seen)
-    monkeypatch.setattr(hydrating, "_boot", lambda: "another boot")
-    assert hydrate(cache.handle, entry).read_bytes() == CONTENT
+def other(store: Store) -> subprocess.Popen[str]:
+    """A process that is in the middle of hydrating the same file."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", OTHER, str(store.handle.root), str(store.cache.folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "half\n"
+    return process
 
 
-@pytest.mark.parametrize("seen", [b"", b"{}", b"\xff", b"null"])
-def test_a_damaged_note_means_hashing(cache: Hydrated, seen: bytes) -> None:
-    entry = cache.entry(CONTENT)
-    path = hydrate(cache.handle, entry)
-    hydrating._seen_file(path).write_bytes(seen)
-    assert hydrate(cache.handle, entry) == path
-    assert cache.assembled == 1
+def test_killed_in_the_middle_leaves_nothing_that_counts(store: Store) -> None:
+    with other(store) as process:
+        assert hydrated_now(store) is None  # it is at it: this one does not wait
+        process.send_signal(signal.SIGKILL)
+    assert store.cache.find(store.entry("big"), verify=True) is None
+    assert hydrate(store.handle, store.cache, store.entry("big")).path.read_bytes() == DATA
+    assert store.names() == store.short("big")
 
 
-def test_chunks_that_do_not_make_the_file(cache: Hydrated) -> None:
-    entry = cache.entry(CONTENT)
-    wrong = Entry(entry.name, entry.kind, ContentDigest.of(b"else"), entry.object, entry.size_bytes, 0)
-    with pytest.raises(CorruptDataError):
-        hydrate(cache.handle, wrong)
-    folder = cache_folder(TINY.repository_id) / "files"
-    assert [path for path in folder.rglob("*") if path.is_file()] == []
+def hydrated_now(store: Store) -> object:
+    return try_hydrate(store.handle, store.cache, store.entry("big"), begun=lambda _: None, keep_going=lambda: True)
 
 
-# -- room --------------------------------------------------------------------------------------------
-
-
-def used(cache: Hydrated, *numbers: int) -> list[Path]:
-    """Hydrate files of 1,000 bytes, one after the other."""
-    paths = []
-    for number in numbers:
-        paths.append(hydrate(cache.handle, cache.entry(bytes([number]) * 1_000)))
-        os.utime(hydrating._seen_file(paths[-1]), ns=(number, number))
-    return paths
-
-
-def test_what_was_not_used_for_longest_goes_first(cache: Hydrated, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hydrating, "_MOST_BYTES", 3_500)
-    first, second, third = used(cache, 1, 2, 3)
-    hydrate(cache.handle, cache.entry(b"\1" * 1_000))  # used again
-    used(cache, 4)
-    assert [path.exists() for path in (first, second, third)] == [True, False, True]
-    assert not hydrating._seen_file(second).exists()
-
-
-def test_a_file_larger_than_the_cache(cache: Hydrated, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hydrating, "_MOST_BYTES", 3_500)
-    (kept,) = used(cache, 1)
-    with pytest.raises(StorageError):
-        hydrate(cache.handle, cache.entry(CONTENT))
-    assert kept.exists()
-
-
-def test_what_a_killed_hydration_left_is_cleared_away(cache: Hydrated, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hydrating, "_MOST_BYTES", 2_500)
-    (kept,) = used(cache, 1)
-    abandoned, at_work = kept.with_name(".abandoned"), kept.with_name(".at-work")
-    for file in (abandoned, at_work):
-        file.write_bytes(bytes(1_000))
-    long_ago = time.time_ns() - 2 * hydrating._ABANDONED_AFTER_NS
-    os.utime(abandoned, ns=(long_ago, long_ago))
-    used(cache, 2)
-    assert not abandoned.exists()
-    assert at_work.exists()
-    assert kept.exists()
-
-
-def test_two_repositories_share_nothing(cache: Hydrated) -> None:
-    other = RepositoryHandle.on(cache.handle.storage)
-    assert other.config == cache.handle.config
-    path = hydrate(cache.handle, cache.entry(CONTENT))
-    assert TINY.repository_id in path.parts
+def test_two_processes_make_it_once(store: Store) -> None:
+    with other(store) as process:
+        inodes: list[int] = []
+        waiter = threading.Thread(
+            target=lambda: inodes.append(hydrate(store.handle, store.cache, store.entry("big")).seen.inode)
+        )
+        waiter.start()
+        out, _ = process.communicate("\n" * 1000, timeout=60)
+        waiter.join(60)
+    assert [int(line) for line in out.split() if line != "half"] == inodes
