@@ -1,19 +1,23 @@
-"""Serve a mount and tell how many requests of each kind came in; run as a program by `test_caching`.
+"""Serve a mount and tell how many requests of each kind came in; run as a program by `counted`.
 
-    counting.py REPOSITORY REVISION DIRECTORY [FLAG...]
+    counting.py REPOSITORY REVISION DIRECTORY CACHE_BYTES [FLAG...]
 
-Says `ready`, then answers each line of its input with one line of JSON. A FLAG is a promise to break, as a negative
-control: `drop-pages` (no KEEP_CACHE), `forget-names` (no name outlives its lookup).
+Says `ready`, then answers each line of its input with one line of JSON: what has been asked so far, or, to `held`, what
+the server holds. A FLAG is a promise to break, as a negative control: `drop-pages` (no KEEP_CACHE), `forget-names` (no
+name outlives its lookup), `mix-modes` (an open that cannot share a mode is not refused).
 """
 
 from __future__ import annotations
 
 import json
+import os
+import resource
 import sys
 import threading
 from collections.abc import Callable
+from typing import Any
 
-from moorage.mount.kernel import operations, serve, wire
+from moorage.mount.kernel import operations, passthrough, serve, wire
 from moorage.mount.kernel.session import Session
 from moorage.mount.server import MountRequest, run
 
@@ -27,20 +31,44 @@ class _CountedSession(Session):
 
 
 def _answer() -> None:
-    for _ in sys.stdin:
-        print(json.dumps(_sessions[0].counts()), flush=True)
+    for line in sys.stdin:
+        found = _held() if line.strip() == "held" else _sessions[0].counts()
+        print(json.dumps(found), flush=True)
+
+
+def _held() -> dict[str, int]:
+    served = _sessions[0]._operations
+    return {
+        "backings": len(served._modes),
+        "modes": len(served._modes._modes),
+        "files": len(served._files),
+        "nodeids": len(served._table),
+        "descriptors": len(os.listdir("/proc/self/fd")),
+        "memory_kib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+    }
+
+
+def _mixing(modes: passthrough.OpenModes, nodeid: int, caller: int, file: Any, *, is_direct: bool = False) -> int:
+    """Whatever is open, back this one if it can be backed."""
+    assert modes._backings is not None
+    backing = 0 if file is None else modes._backings.register(file.fd)
+    modes._modes.setdefault(nodeid, passthrough._Mode(backing, None)).opens += 1
+    return backing
 
 
 def main() -> None:
     """Serve until unmounted."""
-    repository, revision, directory, *broken = sys.argv[1:]
+    repository, revision, directory, cache_bytes, *broken = sys.argv[1:]
     vars(serve)["Session"] = _CountedSession
     if "drop-pages" in broken:
         vars(operations)["_FILE_FLAGS"] = wire.OpenFlag.NOFLUSH
     if "forget-names" in broken:
         vars(operations)["FOREVER_S"] = 0
+    if "mix-modes" in broken:
+        setattr(passthrough.OpenModes, "enter", _mixing)  # noqa: B010 - to break it is the point
     threading.Thread(target=_answer, daemon=True).start()
-    run(MountRequest(repository, revision, directory), lambda _: print("ready", flush=True))
+    request = MountRequest(repository, revision, directory, cache_bytes=int(cache_bytes))
+    run(request, lambda _: print("ready", flush=True))
 
 
 if __name__ == "__main__":

@@ -6,27 +6,20 @@ counts.
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 
-from moorage.mount import serve
-from moorage.repository.handle import RepositoryHandle
 from tests.mount import build
 from tests.mount.build import Content
-from tests.mount.conftest import kill_later
+from tests.mount.counted import Counted, counted
 from tests.needs import needs_fuse, needs_tool
 
 pytestmark = needs_fuse
 
-PROGRAM = Path(__file__).with_name("counting.py")
 BIG = bytes(range(256)) * 16384  # 4 MiB
 FILES: dict[str, Content] = {
     "models": {"big": BIG, "config": {"deep": {"leaf": b"x"}}},
@@ -36,58 +29,13 @@ FILES: dict[str, Content] = {
 }
 
 
-class Counted:
-    """A mount whose server counts."""
-
-    def __init__(self, process: subprocess.Popen[str], path: Path, handle: RepositoryHandle) -> None:
-        self._process = process
-        self.path = path
-        self.handle = handle
-
-    def counts(self) -> dict[str, int]:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
-        found: dict[str, int] = json.loads(self._process.stdout.readline())
-        return found
-
-    @contextmanager
-    def asked(self) -> Iterator[dict[str, int]]:
-        """What is asked inside the block, by kind; FORGETs left out, which are the kernel's own affair."""
-        before, asked = self.counts(), dict[str, int]()
-        yield asked
-        after = self.counts()
-        asked.update({kind: after[kind] - before.get(kind, 0) for kind in after if after[kind] != before.get(kind, 0)})
-        asked.pop("FORGET", None)
-        asked.pop("BATCH_FORGET", None)
-
-
 class CountIt(Protocol):
     def __call__(self, *broken: str) -> AbstractContextManager[Counted]: ...
 
 
 @pytest.fixture
 def count_it(tmp_path: Path) -> CountIt:
-    @contextmanager
-    def counted(*broken: str) -> Iterator[Counted]:
-        handle = build.create(tmp_path / "repository")
-        build.branch(handle, "prod", FILES)
-        directory = tmp_path / "mnt"
-        directory.mkdir()
-        command = [sys.executable, str(PROGRAM), str(tmp_path / "repository"), "prod", str(directory), *broken]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-            watchdog = kill_later(process.pid)
-            try:
-                assert process.stdout is not None
-                assert process.stdout.readline() == "ready\n"
-                yield Counted(process, directory, handle)
-            finally:
-                serve.umount(directory, lazy=True)
-                watchdog.cancel()
-                handle.close()
-
-    return counted
+    return lambda *broken: counted(tmp_path, FILES, *broken)
 
 
 def test_pages_are_kept_across_opens_names_and_branches(count_it: CountIt) -> None:

@@ -86,7 +86,7 @@ class Operations:
         """Serve `view`; everything belongs to `owner` (uid, gid). `modes` says which files the kernel reads itself."""
         self._view = view
         self._table = table
-        self._modes = modes or OpenModes()
+        self._modes = OpenModes() if modes is None else modes
         self._owner = owner
         self._first_level_valid_s = FOREVER_S if view.is_fixed else 0
         self._root_flags = _DIRECTORY_FLAGS if view.is_fixed else OpenFlag(0)
