@@ -78,6 +78,7 @@ RUNS: list[tuple[str, str]] = [
     ("stat", "stat v1:run.sh"),
     ("stat", "stat v1:"),
     ("checkout", "checkout v1 there"),
+    ("warm", "warm v1"),
     ("stats", "stats --by-branch"),
     ("doctor", "doctor"),
 ]

@@ -7,10 +7,10 @@ import mmap
 import os
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
@@ -134,7 +134,7 @@ def test_libraries_map_it(serve_it: ServeIt, tmp_path: Path) -> None:
     import numpy as np
     from safetensors.numpy import load_file, save_file
 
-    array = np.arange(500_000, dtype=np.float32)
+    array: Any = np.arange(500_000, dtype=np.float32)
     np.save(tmp_path / "array.npy", array)
     save_file({"weight": array}, tmp_path / "model.safetensors")
     names = ("array.npy", "model.safetensors")
@@ -328,9 +328,8 @@ def test_nothing_grows_over_many_opens(serve_it: ServeIt) -> None:
 
 
 @pytest.fixture
-def other_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def other_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    return
 
 
 def test_the_registry_says_whether_files_are_passed_through(mount_it: MountIt, other_cache: None) -> None:

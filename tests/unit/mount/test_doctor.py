@@ -23,6 +23,7 @@ NAMES = [
     "request-timeout",
     "stale-mounts",
     "cache-directory",
+    "file-cache",
     "state-directory",
     "native-kernel",
 ]

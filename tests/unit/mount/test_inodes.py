@@ -46,6 +46,23 @@ def test_the_same_lookup_is_the_same_nodeid_and_a_forgotten_one_is_never_given_a
     assert _walk(view, table, "x")[0] > first
 
 
+def test_a_twin_is_another_nodeid_of_the_same_file() -> None:
+    view, table = FakeRepository().fixed_view(FILES), InodeTable()
+    first, node = _walk(view, table, "x")
+    table.retire(first)
+    twin, same = _walk(view, table, "x")
+    assert twin != first
+    assert same.inode == node.inode
+    assert _walk(view, table, "a/x")[0] == twin
+    table.retire(first)  # no longer what lookups find: nothing to do
+    assert _walk(view, table, "b/x")[0] == twin
+    table.forget([(first, 1)])
+    assert table.get(first) is None
+    assert _walk(view, table, "x")[0] == twin
+    table.forget([(twin, 4)])
+    assert _walk(view, table, "x")[0] > twin
+
+
 def test_a_slot_shows_the_newest_snapshot_it_was_seen_in() -> None:
     repository = FakeRepository()
     repository.set("prod", {"d": {"f": b"same"}, "v": b"1"})
