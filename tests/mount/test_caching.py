@@ -7,6 +7,7 @@ counts.
 from __future__ import annotations
 
 import os
+import subprocess
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
