@@ -20,6 +20,7 @@ import pytest
 
 from moorage.mount import mountinfo, serve
 from tests.mount import build
+from tests.mount.build import CHUNK_BYTES
 from tests.needs import everything_is_required, fusermount_missing, needs_fuse, needs_ordinary_user, require
 
 pytestmark = [needs_fuse, needs_ordinary_user]
@@ -52,6 +53,22 @@ serve.umount(here / "mnt")
 found["left"] = os.listdir(here / "mnt")
 found["gone"] = not registry.is_alive(record)
 found["wrote"] = sorted(str(path) for path in (here / "repository").rglob("*") if path.stat().st_uid == os.getuid())
+print(json.dumps(found))
+"""
+
+HYDRATED = """
+from moorage.api import Repository
+if sys.argv[2] == "warm":
+    with Repository.open(here / "repository") as repo:
+        print(json.dumps({"files": repo.warm(["prod"]).files}))
+    sys.exit()
+record = serve.mount(here / "repository", "prod", here / "mnt")
+found = {"passthrough": record.passthrough, "log": Path(record.log).read_text()}
+try:
+    found["same"] = (here / "mnt/d/f").read_bytes() == bytes(range(256)) * 8192
+except OSError as error:
+    found["same"] = errno.errorcode[error.errno]
+serve.umount(here / "mnt")
 print(json.dumps(found))
 """
 
@@ -158,6 +175,20 @@ def test_the_whole_way(place: Path, driver: str) -> None:
     assert found["create"] == "EROFS"
     assert found["left"] == []
     assert found["wrote"] == []
+
+
+@pytest.mark.parametrize("is_warm", [True, False])
+def test_a_hydrated_file_is_read_from_the_cache_without_passthrough(place: Path, is_warm: bool) -> None:
+    """Its chunks are damaged, so that there is nowhere else to read it from; the control has nothing hydrated."""
+    if is_warm:
+        assert report(place, HYDRATED, "warm") == {"files": 1}
+    for pack in (place / "repository/packs").glob("*/*"):
+        pack.chmod(0o644)
+        pack.write_bytes(pack.read_bytes().replace(DATA[:CHUNK_BYTES], bytes(CHUNK_BYTES)))
+    found = report(place, HYDRATED, "")
+    assert found["same"] == (True if is_warm else "EIO")
+    assert not found["passthrough"]
+    assert "no passthrough (this user may not)" in found["log"]
 
 
 def test_others_and_even_root_stay_out(place: Path) -> None:

@@ -20,7 +20,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from moorage.errors import CorruptDataError
-from moorage.model.digest import ContentDigest
 from moorage.model.progress import SILENT, Progress
 from moorage.read.cache import Part
 from moorage.read.cached_file import PIECE_BYTES, OpenFile, hash_of
@@ -88,10 +87,7 @@ class Assembly:
             with self._changed:
                 self._has_ended = True
                 self._changed.notify_all()
-        if self._left:
-            return False
-        self._verify()
-        return True
+        return not self._left and self._verify(keep_going)
 
     def _fill(self, keep_going: Callable[[], bool], progress: Progress) -> None:
         while keep_going() and (piece := self._take()) is not None:
@@ -127,14 +123,16 @@ class Assembly:
             self._has_ended = True
             self._changed.notify_all()
 
-    def _verify(self) -> None:
+    def _verify(self, keep_going: Callable[[], bool]) -> bool:
         entry = self._reader.entry
-        if ContentDigest(hash_of(self._file.fd, entry.size_bytes)) != entry.digest:
+        found = hash_of(self._file.fd, entry.size_bytes, keep_going)
+        if found is not None and found != entry.digest:
             raise CorruptDataError(
                 f"the chunks of {entry.name} do not make the file they should",
                 hint="run `moorage check`",
                 digest=entry.digest.hex(),
             )
+        return found is not None
 
 
 def _write(fd: int, parts: list[bytes | memoryview], offset: int) -> None:

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
 import msgspec
 from blake3 import blake3
 
-from moorage.model.digest import ContentDigest
 from moorage.model.tree import Entry
 
 PIECE_BYTES = 4 * 1024 * 1024
@@ -98,20 +98,23 @@ def hold(target: Path) -> int | None:
     return None
 
 
-def hash_of(fd: int, size_bytes: int) -> bytes:
-    """BLAKE3 of an open file, on all cores, a piece at a time so that memory stays small. Raises `OSError`."""
+def hash_of(fd: int, size_bytes: int, keep_going: Callable[[], bool] = lambda: True) -> bytes | None:
+    """BLAKE3 of an open file, on all cores, a piece at a time so that memory stays small; None when `keep_going` said
+    no. Raises `OSError`."""
     hasher = blake3(max_threads=blake3.AUTO)
     piece = memoryview(bytearray(min(PIECE_BYTES, max(1, size_bytes))))
     offset = 0
     while count := os.preadv(fd, [piece], offset):
         hasher.update(piece[:count])
         offset += count
+        if not keep_going():
+            return None
     return hasher.digest()
 
 
 def is_content(fd: int, entry: Entry) -> bool:
     """Whether an open file is what `entry` says, by its hash. Raises `OSError`."""
-    return os.fstat(fd).st_size == entry.size_bytes and ContentDigest(hash_of(fd, entry.size_bytes)) == entry.digest
+    return os.fstat(fd).st_size == entry.size_bytes and hash_of(fd, entry.size_bytes) == entry.digest
 
 
 def seen_of(target: Path) -> Path:
