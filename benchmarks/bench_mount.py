@@ -10,10 +10,12 @@
     listing      ls -lR of 20,000 files
     unpickle     pickle.load of a model of 40 MB
 
-Cold: the mount has just been made, so that neither the kernel nor the server has anything of it; the repository itself
-is in the page cache. Warm: the same three times more. Plain files are the source on the same disk, in the page cache;
-`zstd -d -T2` decodes the same bytes to nowhere. The reader is a process of its own. "of plain" is the speed as a part
-of that of plain files; "faster" says how many times moorage, in the same state, is as fast as the line's candidate.
+Cold: the mount has just been made, so that neither the kernel nor the server has anything of it, and nothing is
+hydrated; the repository itself is in the page cache. Warm: the same three times more, of moorage after `moorage warm`.
+"moorage (pages)" is mounted with `--cache-size 0`: nothing is hydrated, what was read is kept by the kernel as pages of
+the mount. Plain files are the source on the same disk, in the page cache; `zstd -d -T2` decodes the same bytes to
+nowhere. The reader is a process of its own. "of plain" is the speed as a part of that of plain files; "faster" says how
+many times moorage, in the same state, is as fast as the line's candidate.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasets import has_numpy, make_incompressible, make_small_files, make_weights
-from harness import Expectations, Results, Run, parser, run, settle, show_table, warm, workplace
+from harness import Expectations, Results, Run, parser, remove, run, settle, show_table, warm, workplace
 from stores import Borg, Moorage, Restic, Store, present
 
 PLAIN, COLD, WARM = "plain files", "cold", "warm"
@@ -80,26 +82,52 @@ class View(ABC):
     def mounted(self, place: Path) -> Iterator[Path]:
         """Show it for as long as the generator is held; yields where its root is."""
 
+    def prepare(self, path: str) -> None:
+        """What its users would do before they read `path` often."""
+
 
 class MoorageView(View):
-    """`moorage mount`."""
+    """`moorage mount`, each time with a cache that is empty."""
 
     name = OURS
 
-    def __init__(self, store: Moorage, peaks: list[int]) -> None:
+    def __init__(self, store: Moorage, peaks: list[int], *options: str) -> None:
         """The most memory that each server took is added to `peaks`."""
         self._store = store
         self._peaks = peaks
+        self._options = options
+        self._words = [sys.executable, "-m", "moorage", "--quiet", "--repo", str(store.folder)]
+        self._cache = store.folder.parent / "cache"
 
     def mounted(self, place: Path) -> Iterator[Path]:
         """See `View.mounted`."""
-        words = [sys.executable, "-m", "moorage", "--quiet", "--repo", str(self._store.folder)]
-        _call([*words, "mount", "main", str(place)])
+        _call([*self._words, "mount", "main", str(place), *self._options], self._environment())
         try:
             yield place
             self._peaks.append(_peak_of_server(place))
         finally:
-            _call([*words, "umount", str(place)])
+            _call([*self._words, "umount", str(place)])
+            remove(self._cache)
+
+    def prepare(self, path: str) -> None:
+        """See `View.prepare`."""
+        _call([*self._words, "warm", f"main:{path}"], self._environment())
+
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, "XDG_CACHE_HOME": str(self._cache)}
+
+
+class PagesView(MoorageView):
+    """The same without hydration."""
+
+    name = f"{OURS} (pages)"
+
+    def __init__(self, store: Moorage, peaks: list[int]) -> None:
+        """As `MoorageView`."""
+        super().__init__(store, peaks, "--cache-size", "0")
+
+    def prepare(self, path: str) -> None:
+        """See `View.prepare`."""
 
 
 def _peak_of_server(place: Path) -> int:
@@ -228,7 +256,7 @@ def views_of(place: Path, source: Path, peaks: list[int]) -> list[View]:
         store = fill(place, source, kind)
         warm(store.folder)
         if isinstance(store, Moorage):
-            found.append(MoorageView(store, peaks))
+            found += [MoorageView(store, peaks), PagesView(store, peaks)]
         elif isinstance(store, Borg):
             found.append(BorgView(store, "all"))
         elif isinstance(store, Restic):
@@ -250,9 +278,10 @@ def measure(place: Path, source: Path, views: list[View], case: Case, results: R
         try:
             with contextmanager(view.mounted)(mountpoint) as root:
                 results.add(case.name, f"{view.name}, {COLD}", read(case, root, 1))
+                view.prepare(case.path)
                 results.add(case.name, f"{view.name}, {WARM}", read(case, root, _WARM_READS))
         except (RuntimeError, subprocess.CalledProcessError) as error:
-            if view.name == OURS:
+            if isinstance(view, MoorageView):
                 raise
             print(f"left out: {view.name} ({error})")
             views.remove(view)
@@ -281,7 +310,7 @@ def show(results: Results, case: Case, size_bytes: int) -> None:
 
 
 def judge(results: Results, peaks: list[int]) -> None:
-    """Compare with what the project expects of a mount with hydration and passthrough, which comes after this form."""
+    """Compare with what the project expects of a mount with hydration and passthrough."""
     expected = Expectations()
     warmly, coldly = f"{OURS}, {WARM}", f"{OURS}, {COLD}"
     for case, wanted in (("sequential", 0.9), ("mapped", 0.9), ("random", 0.8), ("parallel", 0.9)):
