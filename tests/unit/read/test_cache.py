@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from moorage.errors import StorageDeniedError, StorageError, StorageFullError
-from moorage.model.tree import Entry
+from moorage.errors import StorageDeniedError, StorageError, StorageFullError, WrongKindError
+from moorage.model.digest import ContentDigest
+from moorage.model.tree import Entry, EntryKind
 from moorage.read import cached_file
 from moorage.read.cache import FileCache, Part, Refusal, default_limit_bytes
 from moorage.read.cached_file import CachedFile
@@ -231,3 +232,54 @@ def test_where_boots_cannot_be_told_apart_it_is_always_hashed(store: Store, monk
     bring(store, "a")
     assert found(store, "a", verify=False) is None
     assert found(store, "a", verify=True) is not None
+
+
+DATA = FILES["a"]
+
+
+@pytest.mark.parametrize(
+    "data", [b"", DATA[:-1], DATA + b"x", DATA[:100] + b"?" + DATA[101:], bytes(MIB)], ids=range(5)
+)
+def test_a_changed_file_is_noticed_and_made_anew(store: Store, data: bytes) -> None:
+    path = hydrate(store.handle, store.cache, store.entry("a")).path
+    path.chmod(0o644)
+    path.write_bytes(data)
+    with open(path, "rb") as opened:
+        assert hydrate(store.handle, store.cache, store.entry("a")).path.read_bytes() == DATA
+        assert opened.read() == data  # replaced by another inode, never changed in place
+
+
+def test_a_file_that_was_touched_only_is_hashed_and_kept(store: Store) -> None:
+    file = hydrate(store.handle, store.cache, store.entry("a"))
+    os.utime(file.path, ns=(5, 5))
+    assert not file.is_intact()
+    assert found(store, "a", verify=False) is None
+    again = found(store, "a", verify=True)
+    assert again is not None
+    assert again.seen.inode == file.seen.inode
+
+
+@pytest.mark.parametrize("note", [b"", b"{}", b"\xff", b"null"])
+def test_a_damaged_note_means_hashing(store: Store, note: bytes) -> None:
+    file = hydrate(store.handle, store.cache, store.entry("a"))
+    cached_file.seen_of(file.path).write_bytes(note)
+    assert found(store, "a", verify=False) is None
+    assert found(store, "a", verify=True) is not None
+    assert found(store, "a", verify=False) is not None
+
+
+def test_a_file_that_lost_its_bytes_in_a_power_cut(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name, the length and the times are there, the bytes are not."""
+    file = hydrate(store.handle, store.cache, store.entry("a"))
+    file.path.chmod(0o644)
+    file.path.write_bytes(bytes(MIB))
+    cached_file.remember(file.path, file.fd)
+    monkeypatch.setattr(cached_file, "_this_boot", "another")
+    assert found(store, "a", verify=False) is None
+    assert hydrate(store.handle, store.cache, store.entry("a")).path.read_bytes() == DATA
+
+
+def test_what_is_no_file(store: Store) -> None:
+    link = Entry("l", EntryKind.SYMLINK, ContentDigest.of(b"t"), None, 1, 0, target="t")
+    with pytest.raises(WrongKindError):
+        hydrate(store.handle, store.cache, link)
