@@ -144,6 +144,7 @@ class Hydration:
         self._waiting: queue.Queue[_Content | None] = queue.Queue(MOST_WAITING)
         self._thread: threading.Thread | None = None
         self._is_closing = False
+        self._complaint = ""
 
     def open(self, entry: Entry) -> HydratingReader:
         """A reader of `entry`; the caller closes it. Raises `WrongKindError`."""
@@ -205,7 +206,9 @@ class Hydration:
             if content.file is None and cache.has(entry):
                 self.want(content)
         except (MoorageError, OSError) as error:
-            _log.warning("the cache cannot be read: %s", error)
+            if self._complaint != str(error):
+                self._complaint = str(error)
+                _log.warning("the cache cannot be read: %s", error)
 
     def _forget_unused(self, content: _Content) -> None:
         """Under the lock."""

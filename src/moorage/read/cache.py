@@ -116,6 +116,7 @@ class FileCache:
         smaller of 20 GiB and a tenth of the disk. Raises `StorageError` for a user without a home."""
         self.folder = folder or cache_home() / "files"
         self.limit_bytes = default_limit_bytes(self.folder) if limit_bytes is None else limit_bytes
+        self._is_known_to_be_ours = False
 
     @property
     def usable_bytes(self) -> int:
@@ -126,8 +127,10 @@ class FileCache:
         """The file, held and marked as just used; None where it is not here, or not what was verified.
 
         With `verify`, one of which stat says something else (another boot, a restored backup) is hashed first, which
-        takes as long as reading it. One that is damaged is removed. Raises `OSError`.
+        takes as long as reading it. One that is damaged is removed. Raises `OSError`, `StorageDeniedError`.
         """
+        if not self._is_ours():
+            return None
         target = self._target(entry)
         fd = hold(target)
         if fd is None:
@@ -207,17 +210,31 @@ class FileCache:
         return self.folder.glob("[0-9a-f][0-9a-f]/*")
 
     def _prepare(self, below: Path) -> None:
-        """Make the folders. What lies in them is trusted, so nobody else may write there."""
+        """Make the folders."""
         if not below.exists():
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            status = os.stat(self.folder)
-            if status.st_uid != os.geteuid():
-                raise StorageDeniedError(
-                    f"{self.folder} belongs to another user", hint="set XDG_CACHE_HOME to a directory of your own"
-                )
-            if status.st_mode & 0o077:
-                os.chmod(self.folder, 0o700)
+            self._is_ours()
             below.mkdir(mode=0o700, exist_ok=True)
+
+    def _is_ours(self) -> bool:
+        """Whether the folder is there. What lies in it is believed, so it must be this user's alone, else
+        `StorageDeniedError`."""
+        if self._is_known_to_be_ours:
+            return True
+        try:
+            status = os.stat(self.folder)
+        except FileNotFoundError:
+            return False
+        if status.st_uid != os.geteuid():
+            raise StorageDeniedError(
+                f"{self.folder} belongs to another user", hint="set XDG_CACHE_HOME to a directory of your own"
+            )
+        if status.st_mode & 0o022:
+            raise StorageDeniedError(f"{self.folder} can be written by others", hint="delete it, it is only a cache")
+        if status.st_mode & 0o055:
+            os.chmod(self.folder, 0o700)
+        self._is_known_to_be_ours = True
+        return True
 
     @contextlib.contextmanager
     def _counting(self) -> Iterator[int]:

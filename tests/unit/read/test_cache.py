@@ -25,7 +25,7 @@ FILES = {name: noise(MIB, seed) for seed, name in enumerate("abcd")}
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    made = Store(tmp_path, {**FILES, "run": Program(noise(5000, 9)), "empty": b""})
+    made = Store(tmp_path, {**FILES, "run": Program(noise(5000, 9)), "empty": b"", "other": noise(9, 99)})
     yield made
     made.handle.close()
 
@@ -68,19 +68,32 @@ def test_it_is_not_made_twice(store: Store) -> None:
     assert second.path.stat().st_ino == inode
 
 
-def test_a_folder_open_to_others_is_closed(store: Store) -> None:
+def test_a_folder_that_others_may_read_is_closed(store: Store) -> None:
     store.cache.folder.mkdir(parents=True)
-    store.cache.folder.chmod(0o777)
+    store.cache.folder.chmod(0o755)
     bring(store, "a")
     assert stat.S_IMODE(store.cache.folder.stat().st_mode) == 0o700
 
 
-@needs_root
-def test_a_folder_of_somebody_else_is_not_used(store: Store) -> None:
-    store.cache.folder.mkdir(parents=True)
-    os.chown(store.cache.folder, 65534, 65534)
+def test_a_folder_that_others_may_write_is_not_believed(store: Store) -> None:
+    bring(store, "a")
+    store.cache.folder.chmod(0o777)
+    another = FileCache(store.cache.folder, 64 * MIB)
     with pytest.raises(StorageDeniedError):
-        bring(store, "a")
+        another.find(store.entry("a"), verify=False)
+    with pytest.raises(StorageDeniedError):
+        another.reserve(store.entry("other"))
+
+
+@needs_root
+def test_a_folder_of_somebody_else_is_not_believed(store: Store) -> None:
+    bring(store, "a")
+    os.chown(store.cache.folder, 65534, 65534)
+    another = FileCache(store.cache.folder, 64 * MIB)
+    with pytest.raises(StorageDeniedError):
+        another.find(store.entry("a"), verify=True)
+    with pytest.raises(StorageDeniedError):
+        another.reserve(store.entry("other"))
 
 
 # -- what goes -------------------------------------------------------------------------------------
