@@ -94,6 +94,15 @@ def make_repository(folder: Path, source: Path) -> None:
     write_source(source, version=2)
 
 
+def create(say: Say, folder: Path) -> None:
+    """Make a repository."""
+    try:
+        Repository.create(folder, tiny_config(), actor="tester").close()
+        say(ACK)
+    except MoorageError as error:
+        say(f"{type(error).__name__}: {error}")
+
+
 def operate_hastily(say: Say, name: str, folder: Path, source: Path) -> None:
     """A negative control: acknowledges when the ref record is about to be made, not when it has been."""
     in_time = RefStore._append

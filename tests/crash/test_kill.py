@@ -7,16 +7,21 @@ one after, if it was acknowledged), every byte reads right, `check` is content, 
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 
-from tests.crash.forkserver import Ended, tracing_missing
+from tests.crash.forkserver import Ended, ForkServer, tracing_missing
 from tests.crash.ground import IS_SOAK, Ground
-from tests.crash.operations import ACK, OPERATIONS, operate, operate_hastily
+from tests.crash.operations import ACK, OPERATIONS, create, look, operate, operate_hastily
+from tests.crash.state import State
+from tests.crash.tracer import Trace
 from tests.needs import needs
 
 pytestmark = needs(tracing_missing)
 
-_TWICE = list(OPERATIONS) if IS_SOAK else ["branch move", "branch rename"]
+_TWICE = list(OPERATIONS) if IS_SOAK else ["branch move"]
 _SECOND_KILLS = 3
 """Of the repetition: at every how many-th call of it."""
 
@@ -59,6 +64,31 @@ def test_killed_and_killed_again(ground: Ground, name: str) -> None:
                 wrong.append(f"killed at {first} and {second}, {ended.touches[-1]}: {problem}")
             second += _SECOND_KILLS
         first += 1
+    assert not wrong, "\n".join(wrong)
+
+
+def test_creating_a_repository(server: ForkServer, fast_folder: Path) -> None:
+    """Killed at every change: there is a repository, or there is none and it can be created there."""
+    folder = fast_folder / "new"
+    wrong = []
+    at = 1
+    while True:
+        shutil.rmtree(folder, ignore_errors=True)
+        ended = server.run(create, folder, trace=Trace(str(folder), at))
+        if not ended.killed:
+            assert ended.said == (ACK,)
+            break
+        (before,) = server.run(look, folder).said
+        (again,) = server.run(create, folder).said
+        (after,) = server.run(look, folder).said
+        where = f"killed at {at}, {ended.touches[-1]}"
+        if after != State(()):
+            wrong.append(f"{where}: {before}, then creating it again says {again}, then {after}")
+        if (again == ACK) == (before == State(())):
+            wrong.append(f"{where}: {before}, and creating it again says {again}")
+        at += 1
+    print(f"killed at {at - 1} calls")
+    assert at > 10
     assert not wrong, "\n".join(wrong)
 
 
