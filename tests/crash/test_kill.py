@@ -100,7 +100,7 @@ def test_what_is_counted_is_what_changes(ground: Ground) -> None:
     seen = {(touch.name, touch.path.split("/", 1)[0]) for touch in ended.touches}
     writing = {("openat", "tmp"), ("writev", "tmp"), ("fsync", "tmp"), ("unlink", "tmp")}
     publishing = {(name, folder) for name in ("link", "fsync") for folder in ("packs", "index", "refs")}
-    assert writing | publishing | {("fdatasync", "derived"), ("rename", "derived")} <= seen
+    assert writing | publishing | {("fdatasync", "derived"), ("ftruncate", "derived")} <= seen
     assert sum(touch.name == "link" for touch in ended.touches) > 4, "several packs, a segment and a record"
 
 
