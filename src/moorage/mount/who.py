@@ -42,7 +42,10 @@ class Question:
         if self.snapshot or self.digests:
             return snapshot == self.snapshot or digest in self.digests
         path = str(fields.get("path"))
-        return any(asked and (path == asked or path.startswith(f"{asked}/")) for asked in (self.path, self.real_path))
+        return any(
+            asked and (path == asked or path.startswith(asked.rstrip("/") + "/"))
+            for asked in (self.path, self.real_path)
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,7 +128,7 @@ def test_a_full_disk_is_said_once_and_counted(
             raise OSError(28, "No space left on device")
         return real(fd, data)
 
-    monkeypatch.setattr(open_log.os, "write", failing)
+    monkeypatch.setattr("os.write", failing)
     log.go.set()
     for number in range(4):
         log.taken.clear()
@@ -195,6 +195,7 @@ def pids(question: Question, since_ns: int = 0) -> list[int | None]:
         (Question(path="/srv/models"), [0, 2, 3]),
         (Question(path="/nowhere", real_path="/srv/other"), [1]),
         (Question(path="/srv/mod"), []),
+        (Question(path="/"), [0, 1, 2, 3]),
         (Question(id_prefix="abab"), [0, 1, 3]),
         (Question(id_prefix="cdcd"), [0, 2]),
         (Question(id_prefix="ffff"), []),
