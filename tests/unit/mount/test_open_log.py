@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from moorage.mount import open_log, places, who
+from moorage.mount import places, who
 from moorage.mount.open_log import Caller, Opened, OpenLog, caller_of, generation, lines_of
 from moorage.mount.who import Question, answers
 

@@ -3,7 +3,7 @@
 An OPEN names a nodeid, and a file's nodeid is its content: it has as many paths as there are names for that content,
 in as many snapshots. So where opens are written down, names of files have no lifetime; then each walk to a file ends in
 a LOOKUP by the thread that opens it a moment later, and that lookup names directory and name. Who opens without a walk
-(through `/proc/self/fd`) is written down with the last path by which anybody came.
+(through `/proc/self/fd`), or cannot be told from others, is written down with the last path by which anybody came.
 
 Threads: any; one caller's requests come one after another.
 """
@@ -42,7 +42,9 @@ class Provenance:
 
     def walked(self, buffer: wire.Buffer, nodeid: int, parent: int, name: str, standing: Standing | None) -> None:
         """The caller was told that a file is called `name` in `parent`."""
-        self._walks.put(_thread_of(buffer), _Walk(nodeid, parent, name, standing))
+        thread = _thread_of(buffer)
+        if thread:  # 0 is everybody of a pid namespace that ours cannot see into
+            self._walks.put(thread, _Walk(nodeid, parent, name, standing))
 
     def opened(self, buffer: wire.Buffer, nodeid: int, node: Node, standing: Standing | None) -> None:
         """The caller has opened a file; `standing` is where it is if nothing better is known."""
