@@ -57,7 +57,7 @@ class Mount:
     """To move branches with."""
     watchdog: threading.Timer
     again: Callable[..., Mount]
-    """(revision, driver=..., pin=..., allow_other=...) -> another mount of the same repository."""
+    """(revision, driver=..., and other options of `serve.mount`) -> another mount of the same repository."""
 
     @property
     def path(self) -> Path:

@@ -55,14 +55,16 @@ class Counted:
 
 
 @contextmanager
-def counted(folder: Path, files: Mapping[str, Content], *broken: str, cache_bytes: int = 0) -> Iterator[Counted]:
+def counted(
+    folder: Path, files: Mapping[str, Content], *broken: str, cache_bytes: int = 0, revision: str = "prod"
+) -> Iterator[Counted]:
     """Mount a new repository with `files` on its branch `prod`, both below `folder`; nothing is hydrated unless a
     cache is given."""
     handle = build.create(folder / "repository")
     build.branch(handle, "prod", files)
     directory = folder / "mnt"
     directory.mkdir()
-    command = [sys.executable, str(PROGRAM), str(folder / "repository"), "prod", str(directory), str(cache_bytes)]
+    command = [sys.executable, str(PROGRAM), str(folder / "repository"), revision, str(directory), str(cache_bytes)]
     with subprocess.Popen([*command, *broken], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         watchdog = kill_later(process.pid)
         try:

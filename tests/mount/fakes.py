@@ -10,6 +10,7 @@ from moorage.model.digest import ContentDigest, SnapshotId, TreeId
 from moorage.model.refs import RefAction, RefKind, RefName, RefRecord
 from moorage.model.snapshot import Snapshot
 from moorage.model.tree import Entry, EntryKind, Tree
+from moorage.mount.all_branches import everything
 from moorage.mount.following import Fixed, Following, Standing
 from moorage.mount.view import View
 from tests.mount.build import MOMENT_NS, Content, Link, Program
@@ -72,6 +73,18 @@ class FakeRepository:
         """As `ObjectStore.snapshot`."""
         return self.snapshots[id]
 
+    def log(self, ref: RefName) -> list[RefRecord]:
+        """As `RefStore.log`."""
+        return self.records[ref]
+
+    def folders(self, kind: RefKind) -> list[RefName]:
+        """As `RefStore.folders`."""
+        return sorted((ref for ref in self.records if ref.kind is kind), key=lambda ref: ref.name)
+
+    def find(self, prefix: str) -> list[SnapshotId]:
+        """As `History.find`."""
+        return [id for id in self.snapshots if id.hex().startswith(prefix)]
+
     # -- what a test does -------------------------------------------------------------------------
 
     def store(self, files: Mapping[str, Content]) -> SnapshotId:
@@ -81,14 +94,22 @@ class FakeRepository:
         self.snapshots[id] = Snapshot(tree, digest, size, (), "tester", MOMENT_NS, "")
         return id
 
-    def record(self, name: str, action: RefAction, snapshot: SnapshotId, other: str = "") -> RefRecord:
-        """Append a record to a branch."""
-        ref = branch(name)
+    def record(
+        self,
+        name: str,
+        action: RefAction,
+        snapshot: SnapshotId,
+        other: str = "",
+        kind: RefKind = RefKind.BRANCH,
+        time_ns: int = 0,
+    ) -> RefRecord:
+        """Append a record to a branch, or to a tag; its time is its number unless given."""
+        ref = RefName(kind, name)
         before = self.records.setdefault(ref, [])
         number = len(before) + 1
         previous = before[-1].transaction if before else ""
         made = RefRecord(
-            ref, number, action, snapshot, f"{next(self._numbers):032x}", previous, number, "t", "t", other
+            ref, number, action, snapshot, f"{next(self._numbers):032x}", previous, time_ns or number, "t", "t", other
         )
         before.append(made)
         return made
@@ -113,6 +134,10 @@ class FakeRepository:
     def view(self, name: str) -> View:
         """A view that follows a branch."""
         return View(self, self.open, self.following(name))
+
+    def whole_view(self) -> View:
+        """A view of everything."""
+        return View(self, self.open, everything(self, self, self))
 
     def fixed_view(self, files: Mapping[str, Content]) -> View:
         """A view of one snapshot."""

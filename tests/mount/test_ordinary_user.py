@@ -191,6 +191,31 @@ def test_a_hydrated_file_is_read_from_the_cache_without_passthrough(place: Path,
     assert "no passthrough (this user may not)" in found["log"]
 
 
+EVERYTHING = """
+from moorage.mount import open_log, places
+record = serve.mount(here / "repository", serve.EVERYTHING, here / "mnt", log_opens=True)
+found = {"same": (here / "mnt/branches/prod/d/f").read_bytes() == bytes(range(256)) * 8192}
+found["names"] = sorted(os.listdir(here / "mnt")) + os.listdir(here / "mnt/branches")
+found["snapshot"] = os.path.basename(os.path.realpath(here / "mnt/branches/prod"))
+found["revision"], found["source"] = record.revision, mountinfo.top_at(str(here / "mnt")).source
+serve.umount(here / "mnt")
+[found["opened"]] = open_log.lines_of(places.opens_file(str(here / "mnt")))
+found["pid"] = os.getpid()
+print(json.dumps(found))
+"""
+
+
+def test_everything_at_once_and_what_was_opened(place: Path) -> None:
+    found = report(place, EVERYTHING)
+    assert found["same"]
+    assert found["names"] == ["at", "branches", "snapshots", "tags", "prod"]
+    assert (found["revision"], found["source"]) == ("--all", f"{place}/repository#--all")
+    opened = found["opened"]
+    assert opened["path"] == f"{place}/mnt/snapshots/{found['snapshot']}/d/f"
+    assert (opened["snapshot"], opened["pid"]) == (found["snapshot"], found["pid"])
+    assert opened["uid"] == pwd.getpwnam("nobody").pw_uid
+
+
 def test_others_and_even_root_stay_out(place: Path) -> None:
     """A mount of an ordinary user is his own, unless he asks for others and the administrator allows it."""
     program = """

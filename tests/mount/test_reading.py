@@ -221,6 +221,8 @@ def test_extended_attributes(mount: Mount) -> None:
     head = build.head(mount.handle, "prod")
     for path in ("models/model.bin", "sizes/empty", "many", ""):
         attributes = {name: os.getxattr(mount.path / path, name) for name in os.listxattr(mount.path / path)}
+        tree = attributes.pop("user.moorage.tree", None)
+        assert tree == (attributes["user.moorage.blake3"] if (mount.path / path).is_dir() else None)
         assert sorted(attributes) == ["user.moorage.blake3", "user.moorage.branch", "user.moorage.snapshot"]
         assert attributes["user.moorage.snapshot"] == head.hex().encode()
         assert attributes["user.moorage.branch"] == b"prod"

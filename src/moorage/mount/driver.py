@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from moorage.mount.open_log import OpenLog
 from moorage.mount.view import View
 
 
@@ -26,6 +27,8 @@ class Place:
     """Let other users in; the kernel then checks modes for them."""
     cache: Path | None = None
     """The folder in which hydrated files lie; None where nothing is hydrated."""
+    opens: OpenLog | None = None
+    """Where opens are written down, if they are."""
 
 
 @dataclass(frozen=True, slots=True)

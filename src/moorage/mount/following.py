@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -106,12 +107,21 @@ class Following:
 
     is_fixed = False
 
-    def __init__(self, refs: Refs, snapshots: Snapshots, record: RefRecord, standing: Standing) -> None:
-        """Start at `record`, a living record of the branch to follow, whose snapshot is that of `standing`."""
+    def __init__(
+        self,
+        refs: Refs,
+        snapshots: Snapshots,
+        record: RefRecord,
+        standing: Standing,
+        moved: Callable[[Standing], None] = lambda standing: None,
+    ) -> None:
+        """Start at `record`, a living record of the branch to follow, whose snapshot is that of `standing`. `moved` is
+        told of each other one, in order."""
         self._refs = refs
         self._snapshots = snapshots
         self._asked = record.ref
         self._known = _Known((record,), standing)
+        self._moved = moved
         self._moving = threading.Lock()
         self._trouble = ""
 
@@ -139,6 +149,8 @@ class Following:
             standing = self._standing_at(chain[-1], known.standing)
             self._known = _Known(chain, standing)
             self._trouble = ""
+            if standing.snapshot != known.standing.snapshot:
+                self._moved(standing)
             return standing
 
     def _chase(self, seen: dict[RefName, RefRecord]) -> tuple[RefRecord, ...]:

@@ -29,7 +29,7 @@ ROOT = 1
 class Slot:
     """What one nodeid stands for."""
 
-    __slots__ = ("key", "lookups", "name", "node", "nodeid", "parent")
+    __slots__ = ("is_shared", "key", "lookups", "name", "node", "nodeid", "parent")
 
     def __init__(self, nodeid: int, key: tuple[object, ...], parent: int, name: str, node: Node) -> None:
         """A slot nobody has looked up yet."""
@@ -42,6 +42,8 @@ class Slot:
         self.node = node
         """As it was last looked up: same content, but perhaps in a newer snapshot, or by a newer recipe."""
         self.lookups = 0
+        self.is_shared = False
+        """Whether it was looked up in more than one snapshot: nothing special where a branch is followed."""
 
 
 class InodeTable:
@@ -68,6 +70,7 @@ class InodeTable:
                 self._next += 1
                 self._by_key[key] = self._slots[slot.nodeid] = slot
             else:
+                slot.is_shared |= slot.node.standing != node.standing
                 slot.parent, slot.name, slot.node = parent, name, node
             slot.lookups += 1
             return slot.nodeid

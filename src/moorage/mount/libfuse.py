@@ -6,8 +6,8 @@ libfuse's path interface cannot say:
 * libfuse gives one nodeid to one *path*, whatever its content, and the kernel keeps pages by nodeid. If a path changed
   its content while somebody had it open, old and new pages would mix. So a mount that follows a branch moves only while
   no file of it is open, and the whole mount at once.
-* Pages are kept across opens only where the mount is fixed (a tag, a snapshot, `--pin`), and names are looked up each
-  time where it is not.
+* Pages are kept across opens only where a path is the same file for good (a mount of a tag, of a snapshot, of
+  everything, or with `--pin`), and names are looked up each time where they can change.
 * Reads are of 128 KiB; there is no passthrough to come.
 
 Threads: libfuse calls from several; handles are numbers that are never used again.
@@ -20,20 +20,24 @@ import itertools
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import ModuleType
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, TypeAlias, TypeVar
 
 from moorage.errors import MountError, PathNotFoundError
 from moorage.mount import mountinfo
 from moorage.mount.driver import Place, Ready, Serving
 from moorage.mount.failures import Failures
 from moorage.mount.kernel.wire import BLOCK_BYTES, FOREVER_S, NAME_MAX_BYTES
+from moorage.mount.open_log import Opened, caller_of
 from moorage.mount.view import Listing, Node, Reader, View, no_xattr, target_of
 
 _log = logging.getLogger(__name__)
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
+Note: TypeAlias = Callable[[str, Node], None]
+"""(path below the mountpoint, what is there): somebody has opened it."""
 
 _DOTS = 2
 """Positions 0 and 1 of a listing are `.` and `..`."""
@@ -51,7 +55,7 @@ def serve(view: View, place: Place, ready: Ready) -> None:
         "nodev": True,
         "default_permissions": True,
         "allow_other": place.allow_other,
-        "kernel_cache": view.is_fixed,
+        "kernel_cache": view.keeps_files,
         "entry_timeout": valid_s,
         "negative_timeout": valid_s,
         "attr_timeout": valid_s,
@@ -66,7 +70,9 @@ def serve(view: View, place: Place, ready: Ready) -> None:
         ready(_serving(mfusepy, place))
 
     try:
-        mfusepy.FUSE(LibfuseAdapter(view, begin), place.mountpoint, foreground=True, **options)
+        mfusepy.FUSE(
+            LibfuseAdapter(view, begin, _note_of(mfusepy, place)), place.mountpoint, foreground=True, **options
+        )
     except RuntimeError as error:
         if not answers.is_set():
             raise MountError(f"libfuse would not mount on {place.mountpoint} (error {error})") from error
@@ -92,15 +98,31 @@ def _serving(mfusepy: ModuleType, place: Place) -> Serving:
     return Serving("" if entry is None else entry.device, version)
 
 
+def _note_of(mfusepy: ModuleType, place: Place) -> Note:
+    """What writes down an open."""
+    opens = place.opens
+    if opens is None:
+        return lambda path, node: None
+    mountpoint = place.mountpoint.rstrip("/")
+
+    def note(path: str, node: Node) -> None:
+        uid, _, thread = mfusepy.fuse_get_context()
+        snapshot = None if node.standing is None else node.standing.snapshot.hex()
+        opens.note(Opened(time.time_ns(), caller_of(thread, uid), mountpoint + path, snapshot, node.digest.hex()))
+
+    return note
+
+
 class LibfuseAdapter:
     """What mfusepy calls. It looks methods up by name, so it needs no base class and runs without libfuse in tests."""
 
     use_ns = True
 
-    def __init__(self, view: View, on_init: Callable[[], None]) -> None:
-        """Serve `view`; `on_init` is called when libfuse begins."""
+    def __init__(self, view: View, on_init: Callable[[], None], on_open: Note = lambda path, node: None) -> None:
+        """Serve `view`; `on_init` is called when libfuse begins, `on_open` after each open of a file."""
         self._view = view
         self._on_init = on_init
+        self._on_open = on_open
         self._owner = {"st_uid": os.getuid(), "st_gid": os.getgid()}
         self._failures = Failures()
         self._handles = itertools.count(1)
@@ -164,7 +186,7 @@ class LibfuseAdapter:
 
     def statfs(self, path: str) -> dict[str, int]:
         """A medium that is exactly full."""
-        blocks = -(-self._where().standing.size_bytes // BLOCK_BYTES)
+        blocks = -(-self._view.size_bytes() // BLOCK_BYTES)
         return {"f_bsize": BLOCK_BYTES, "f_frsize": BLOCK_BYTES, "f_blocks": blocks, "f_namemax": NAME_MAX_BYTES}
 
     # -- files ------------------------------------------------------------------------------------
@@ -186,7 +208,8 @@ class LibfuseAdapter:
                     continue  # the mount moved in between: what was found is of the snapshot before
                 handle = next(self._handles)
                 self._files[handle] = (node, reader)
-                return handle
+            self._on_open(path, node)
+            return handle
 
     def read(self, path: str, size: int, offset: int, fh: int) -> bytes:
         """Verified bytes of an open file."""

@@ -44,6 +44,16 @@ def log_file(mountpoint: str) -> Path:
     return state_directory() / "logs" / f"{slug(mountpoint)}.log"
 
 
+def opens_directory() -> Path:
+    """One file a mountpoint, and its older generations."""
+    return state_directory() / "opens"
+
+
+def opens_file(mountpoint: str) -> Path:
+    """Where the server of `mountpoint` writes down who opens what, if it is told to."""
+    return opens_directory() / f"{slug(mountpoint)}.jsonl"
+
+
 def slug(mountpoint: str) -> str:
     """A file name for a mountpoint: readable, and different for different mountpoints."""
     readable = "".join(letter if letter.isalnum() else "-" for letter in mountpoint.strip("/"))[-40:].strip("-")

@@ -5,7 +5,7 @@ the kernel has mounted and whether the process is still the same one (its id *an
 what `mounts` says. A claim about something that is neither mounted nor running is removed by the one who reads it.
 
     fields   mountpoint, repository, revision, pid, process_start, boot, started_ns, driver, pinned, log, device,
-             passthrough
+             passthrough, snapshot, log_opens
 
 Written by rename, so a reader never sees half a file. Threads and processes: any; each mountpoint has its own file.
 """
@@ -53,6 +53,10 @@ class MountRecord:
     """major:minor of the mounted file system."""
     passthrough: bool = False
     """Whether the kernel reads hydrated files itself."""
+    snapshot: str = ""
+    """What it showed when it was last looked at; empty for a mount of everything, and where it is not known."""
+    log_opens: bool = False
+    """Whether it writes down who opens what."""
     process_start: int = 0
     """Clock ticks from the start of the machine to the start of the process."""
     boot: str = ""

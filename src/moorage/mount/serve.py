@@ -16,7 +16,9 @@ from moorage.errors import LockedError, MountNotFoundError
 from moorage.mount import daemon, mountinfo, mountpoint, places, registry
 from moorage.mount.kernel import connect
 from moorage.mount.registry import MountRecord
-from moorage.mount.server import MountRequest, run
+from moorage.mount.server import EVERYTHING, MountRequest, run
+
+__all__ = ["EVERYTHING", "mount", "umount"]
 
 END_TIMEOUT_S = 5.0
 """How long `umount` waits for the server to be gone; the mount itself is gone before."""
@@ -33,13 +35,16 @@ def mount(
     driver: str = "kernel",
     log: Path | None = None,
     cache_bytes: int | None = None,
+    log_opens: bool = False,
 ) -> MountRecord:
-    """Mount a branch, a tag or a snapshot of the repository in `repository` on `directory`.
+    """Mount a branch, a tag or a snapshot of the repository in `repository` on `directory`; with `EVERYTHING` for
+    `revision`, all of them together.
 
     Returns when the mount answers, and serves it in the background; with `foreground`, serves it here and returns when
     it is unmounted or a signal ends it. A branch is followed unless `pin`. `log` is where the server logs; by default a
     file under the XDG state directory, in the foreground the standard error. `cache_bytes` is how large the cache of
-    hydrated files may be, by default the smaller of 20 GiB and a tenth of the disk; 0 hydrates nothing.
+    hydrated files may be, by default the smaller of 20 GiB and a tenth of the disk; 0 hydrates nothing. `log_opens`
+    writes down who opens what (`places.opens_file`).
 
     Raises `RepositoryNotFoundError`, `RefNotFoundError`, `InvalidInputError` (a directory that cannot be mounted on),
     `AlreadyExistsError` (a mount of moorage is there), `MountError`, and what opening a repository raises.
@@ -53,6 +58,7 @@ def mount(
         driver=driver,
         log="" if log is None and foreground else os.path.abspath(log or _default_log(directory)),
         cache_bytes=cache_bytes,
+        log_opens=log_opens,
     )
     if not foreground:
         return daemon.start(request)

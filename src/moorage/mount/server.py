@@ -12,19 +12,22 @@ import logging
 import os
 import resource
 import sys
+import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from moorage.errors import InvalidInputError, StorageError
+from moorage.errors import InvalidInputError, MountError, StorageError
+from moorage.model.digest import SHORT_HEX_LENGTH
 from moorage.model.refs import RefKind
 from moorage.mount import libfuse, mountpoint, places, registry
+from moorage.mount.all_branches import everything
 from moorage.mount.driver import Driver, Place, Serving
 from moorage.mount.following import Fixed, Following, Root, Standing
 from moorage.mount.hydration import Hydration
 from moorage.mount.kernel import serve as kernel
+from moorage.mount.open_log import OpenLog
 from moorage.mount.registry import MountRecord
 from moorage.mount.view import View
 from moorage.read.cache import FileCache
@@ -33,6 +36,8 @@ from moorage.repository.handle import RepositoryHandle
 
 _log = logging.getLogger(__name__)
 
+EVERYTHING = "--all"
+"""What stands for a revision in a mount of everything; no ref can be called so."""
 DRIVERS: dict[str, Driver] = {"kernel": kernel.serve, "libfuse": libfuse.serve}
 
 
@@ -43,6 +48,7 @@ class MountRequest:
     repository: str
     """An absolute path."""
     revision: str
+    """`EVERYTHING` shows all branches, tags and snapshots."""
     mountpoint: str
     """An absolute path; may lead through symlinks."""
     pin: bool = False
@@ -54,8 +60,20 @@ class MountRequest:
     cache_bytes: int | None = None
     """How large the file cache may be; 0 hydrates nothing, None is the default of `FileCache`."""
 
+    log_opens: bool = False
+    """Write down who opens what (`places.opens_file`)."""
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether not one revision but all there is are shown."""
+        return self.revision == EVERYTHING
+
     def __post_init__(self) -> None:
-        """Refuse a driver that does not exist."""
+        """Refuse a driver that does not exist, and what contradicts itself."""
+        if self.is_everything and self.pin:
+            raise InvalidInputError(
+                "a mount of everything cannot be pinned", hint="mount one branch with --pin, or read below snapshots/"
+            )
         if self.driver not in DRIVERS:
             raise InvalidInputError(f"there is no driver {self.driver!r}", hint=f"one of: {', '.join(DRIVERS)}")
 
@@ -66,19 +84,27 @@ def run(request: MountRequest, ready: Callable[[MountRecord], None]) -> None:
     Raises `MoorageError` for whatever keeps it from being mounted.
     """
     with RepositoryHandle.open(Path(request.repository)) as handle:
-        resolved = resolve(handle, request.revision)
+        resolved = None if request.is_everything else resolve(handle, request.revision)
         path = prepare(request)
         cache = cache_of(request)
         hydration = Hydration(handle, cache)
-        view = view_of(handle, resolved, hydration, pin=request.pin)
+        claim = Claim(request, path, ready)
+        if resolved is None:
+            view = View(handle.trees, hydration.open, everything(handle.refs, handle.objects, handle.history))
+        else:
+            claim.moved(Standing.at(resolved.id, resolved.snapshot))
+            view = view_of(handle, resolved, hydration, pin=request.pin, moved=claim.moved)
+        opens = opens_of(request, path)
         source = f"{request.repository}#{request.revision}"
-        place = Place(path, source, request.allow_other, None if cache is None else cache.folder)
+        place = Place(path, source, request.allow_other, None if cache is None else cache.folder, opens)
         _raise_descriptor_limit()
         try:
-            DRIVERS[request.driver](view, place, partial(_claim, request, resolved, path, ready))
+            DRIVERS[request.driver](view, place, claim.answers)
         finally:
             hydration.close()
-            _drop(path)
+            if opens is not None:
+                opens.close()
+            claim.drop()
         _log.info("%s is unmounted", path)
 
 
@@ -110,6 +136,19 @@ def cache_of(request: MountRequest) -> FileCache | None:
         return None
 
 
+def opens_of(request: MountRequest, path: str) -> OpenLog | None:
+    """Where opens are written down, if that is wanted. Raises `MountError`: who asks for a record wants one."""
+    if not request.log_opens:
+        return None
+    file = places.opens_file(path)
+    try:
+        return OpenLog(file)
+    except OSError as error:
+        raise MountError(
+            f"cannot write down opens in {file}: {error.strerror}", hint="set XDG_STATE_HOME", mountpoint=path
+        ) from error
+
+
 def _raise_descriptor_limit() -> None:
     """Each hydrated file that is open takes one."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -117,9 +156,16 @@ def _raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def view_of(handle: RepositoryHandle, resolved: Resolved, hydration: Hydration, *, pin: bool) -> View:
+def view_of(
+    handle: RepositoryHandle,
+    resolved: Resolved,
+    hydration: Hydration,
+    *,
+    pin: bool,
+    moved: Callable[[Standing], None] = lambda standing: None,
+) -> View:
     """The file system that a revision shows: it follows only a branch that was named as it stands, and only unpinned
-    (`prod@{1}` and `prod~2` are moments)."""
+    (`prod@{1}` and `prod~2` are moments). `moved` is called when it has followed."""
     record = resolved.record
     is_branch = record is not None and record.ref.kind is RefKind.BRANCH
     standing = Standing.at(resolved.id, resolved.snapshot, record.ref.name if record and is_branch else "")
@@ -134,44 +180,73 @@ def view_of(handle: RepositoryHandle, resolved: Resolved, hydration: Hydration, 
             f"refs/{record.ref.kind.folder}/{record.ref.name}",
         )
     ):
-        root = Following(handle.refs, handle.objects, record, standing)
+        root = Following(handle.refs, handle.objects, record, standing, moved)
     return View(handle.trees, hydration.open, root)
 
 
-def _claim(
-    request: MountRequest, resolved: Resolved, path: str, ready: Callable[[MountRecord], None], serving: Serving
-) -> None:
-    record = registry.of_this_process(
-        MountRecord(
+class Claim:
+    """What the registry is told about this mount. Thread-safe."""
+
+    def __init__(self, request: MountRequest, path: str, ready: Callable[[MountRecord], None]) -> None:
+        """Claim `path` once it is mounted, then call `ready`."""
+        self._ready = ready
+        self._record = MountRecord(
             mountpoint=path,
             repository=request.repository,
             revision=request.revision,
             pid=0,
-            started_ns=time.time_ns(),
+            started_ns=0,
             driver=request.driver,
             log=request.log,
             pinned=request.pin,
-            device=serving.device,
-            passthrough=serving.passthrough,
+            log_opens=request.log_opens,
         )
-    )
-    try:
-        registry.write(record)
-    except OSError as error:
-        _log.warning("the mount works, but `moorage mounts` will know little of it: %s", error)
-    _log.info(
-        "serving %s of %s (snapshot %s) at %s: %s",
-        request.revision,
-        request.repository,
-        resolved.id.short,
-        path,
-        serving.details,
-    )
-    ready(record)
+        self._is_made = False
+        self._lock = threading.Lock()
 
+    def moved(self, standing: Standing) -> None:
+        """What it shows from now on."""
+        with self._lock:
+            self._record = replace(self._record, snapshot=standing.snapshot.hex())
+            if self._is_made:
+                self._write()
 
-def _drop(path: str) -> None:
-    try:
-        registry.remove(path, os.getpid())
-    except OSError as error:
-        _log.warning("cannot remove the record of this mount: %s", error)
+    def answers(self, serving: Serving) -> None:
+        """Say that it is mounted."""
+        with self._lock:
+            self._record = registry.of_this_process(
+                replace(
+                    self._record,
+                    started_ns=time.time_ns(),
+                    device=serving.device,
+                    passthrough=serving.passthrough,
+                )
+            )
+            self._is_made = True
+            self._write()
+            record = self._record
+        shown = f" (snapshot {record.snapshot[:SHORT_HEX_LENGTH]})" if record.snapshot else ""
+        _log.info(
+            "serving %s of %s%s at %s: %s",
+            record.revision,
+            record.repository,
+            shown,
+            record.mountpoint,
+            serving.details,
+        )
+        self._ready(record)
+
+    def drop(self) -> None:
+        """Say that it is no more."""
+        with self._lock:
+            self._is_made = False
+        try:
+            registry.remove(self._record.mountpoint, os.getpid())
+        except OSError as error:
+            _log.warning("cannot remove the record of this mount: %s", error)
+
+    def _write(self) -> None:
+        try:
+            registry.write(self._record)
+        except OSError as error:
+            _log.warning("the mount works, but `moorage mounts` will know little of it: %s", error)

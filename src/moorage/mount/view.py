@@ -9,15 +9,18 @@ digest. No inode ever changes what it means, hence everything below the root may
 programs that compare; nothing is ever looked up by it, so a collision of 64 bits can serve no wrong byte. What tells
 nodes apart is `Node.identity`.
 
+Directories that no tree has (`branches` of a mount of everything) are a `Folder` each; see `all_branches`.
+
 Threads: nodes are values; every method may be called from any thread.
 """
 
 from __future__ import annotations
 
+import abc
 import errno
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple, Protocol
 
@@ -29,12 +32,15 @@ from moorage.mount.following import Root, Standing
 from moorage.read.cached_file import CachedFile
 
 ROOT_INODE = 1
+_OF_FOLDERS = ContentDigest.of(b"a directory that is in no tree")
+"""What is in such a directory changes while it stays the same one."""
 _FILE_MODE = stat.S_IFREG | 0o444
 _PROGRAM_MODE = stat.S_IFREG | 0o555
 _DIRECTORY_MODE = stat.S_IFDIR | 0o555
 _SYMLINK_MODE = stat.S_IFLNK | 0o777
 
 XATTR_BLAKE3 = "user.moorage.blake3"
+XATTR_TREE = "user.moorage.tree"
 XATTR_SNAPSHOT = "user.moorage.snapshot"
 XATTR_BRANCH = "user.moorage.branch"
 
@@ -79,11 +85,14 @@ class Node(NamedTuple):
     """When the content was first stored; of the root, when its snapshot was made."""
     digest: ContentDigest
     entry: Entry | None
-    """None only for the root."""
+    """None only for the root, and for folders."""
     tree: TreeId | None
-    """Of directories."""
-    standing: Standing
-    """Where the root stood when this node was looked up."""
+    """Of directories that are in a tree."""
+    standing: Standing | None
+    """Where the root stood when this node was looked up; below a snapshot of a mount of everything, that one; None
+    for what is in no snapshot."""
+    folder: Folder | None = None
+    """What is in a directory that is in no tree."""
 
     @property
     def identity(self) -> tuple[object, ...]:
@@ -101,11 +110,27 @@ class Node(NamedTuple):
         return 2 if self.kind is EntryKind.DIRECTORY else 1
 
 
-class Usage(NamedTuple):
-    """What `statfs` says: a medium that is exactly full."""
+class Line(NamedTuple):
+    """One name of a folder, where an entry cannot say what it is."""
 
-    size_bytes: int
-    standing: Standing
+    name: str
+    node: Node
+
+
+class Folder(abc.ABC):
+    """What is in a directory that no tree has."""
+
+    @abc.abstractmethod
+    def lookup(self, here: Node, name: str, /) -> Node | None:
+        """The node called `name`; `here` is the folder's own."""
+
+    @abc.abstractmethod
+    def lines(self, here: Node, /) -> Iterable[Entry | Line]:
+        """All that a listing shows."""
+
+    @abc.abstractmethod
+    def is_lasting(self, found: Node | None, /) -> bool:
+        """Whether a name that means `found`, or nothing, will mean it for good."""
 
 
 class Listing:
@@ -114,14 +139,14 @@ class Listing:
     A directory of a million entries costs nothing to open, and what was read stays, so that a reader may go back.
     """
 
-    def __init__(self, entries: Iterator[Entry]) -> None:
+    def __init__(self, entries: Iterator[Entry | Line]) -> None:
         """List `entries`, which are drawn as they are needed."""
         self._source = entries
-        self._drawn: list[Entry] = []
+        self._drawn: list[Entry | Line] = []
         self._drawing = threading.Lock()
         self._error: Exception | None = None
 
-    def window(self, start: int, count: int) -> list[Entry]:
+    def window(self, start: int, count: int) -> list[Entry | Line]:
         """At most `count` entries from position `start`; fewer only at the end. Raises what reading the tree
         raises, each time: a directory is never silently cut short."""
         drawn = self._drawn
@@ -143,17 +168,27 @@ class Listing:
 class View:
     """A read-only file system over the trees of a repository."""
 
-    def __init__(self, trees: Trees, open_file: Callable[[Entry], Reader], root: Root) -> None:
-        """Show what `root` stands on."""
+    def __init__(self, trees: Trees, open_file: Callable[[Entry], Reader], root: Root | Folder) -> None:
+        """Show what `root` stands on, or what is in it."""
         self._trees = trees
         self._open_file = open_file
         self._root = root
-        self.is_fixed = root.is_fixed
-        """Whether the root, too, may be cached for good."""
+        self.is_fixed = not isinstance(root, Folder) and root.is_fixed
+        """Whether everything may be cached for good."""
+        self.keeps_files = isinstance(root, Folder) or root.is_fixed
+        """Whether a path that leads to a file, and through no symlink, leads to that file for good."""
 
     def root(self) -> Node:
         """The root as it stands now; asks the refs when the mount follows a branch."""
+        if isinstance(self._root, Folder):
+            return folder_node(self._root, ROOT_INODE)
         return self.root_of(self._root.now())
+
+    def is_lasting(self, directory: Node, found: Node | None = None) -> bool:
+        """Whether what a name of `directory` was found to mean, or that it means nothing, may be kept for good."""
+        if directory.folder is not None:
+            return directory.folder.is_lasting(found)
+        return self.is_fixed or directory.entry is not None
 
     @staticmethod
     def root_of(standing: Standing) -> Node:
@@ -172,16 +207,22 @@ class View:
 
     def lookup(self, directory: Node, name: str) -> Node | None:
         """The node called `name` in `directory`, or None."""
+        if directory.folder is not None:
+            return directory.folder.lookup(directory, name)
         entry = self._trees.lookup(_tree_of(directory), name)
         return None if entry is None else self.child(directory, entry)
 
     def listing(self, directory: Node) -> Listing:
         """What is in `directory`, pinned."""
+        if directory.folder is not None:
+            return Listing(iter(directory.folder.lines(directory)))
         return Listing(self._trees.entries(_tree_of(directory)))
 
     @staticmethod
-    def child(directory: Node, entry: Entry) -> Node:
+    def child(directory: Node, entry: Entry | Line) -> Node:
         """The node of an entry of `directory`."""
+        if isinstance(entry, Line):
+            return entry.node
         kind = entry.kind
         if kind is EntryKind.FILE:
             mode = _PROGRAM_MODE if entry.executable else _FILE_MODE
@@ -204,20 +245,32 @@ class View:
         return self._open_file(node.entry)
 
     @staticmethod
-    def xattrs(node: Node, standing: Standing) -> dict[str, bytes]:
+    def xattrs(node: Node, standing: Standing | None) -> dict[str, bytes]:
         """The extended attributes of `node` as of `standing`. Linux shows none of a symlink."""
-        found = {
-            XATTR_BLAKE3: node.digest.hex().encode(),
-            XATTR_SNAPSHOT: standing.snapshot.hex().encode(),
-        }
-        if standing.branch:
-            found[XATTR_BRANCH] = standing.branch.encode("utf-8")
+        if node.folder is not None:
+            return {}
+        found = {XATTR_BLAKE3: node.digest.hex().encode()}
+        if node.is_directory:
+            found[XATTR_TREE] = found[XATTR_BLAKE3]
+        if standing is not None:
+            found[XATTR_SNAPSHOT] = standing.snapshot.hex().encode()
+            if standing.branch:
+                found[XATTR_BRANCH] = standing.branch.encode("utf-8")
         return found
 
-    def usage(self) -> Usage:
-        """How large what is shown is."""
-        standing = self._root.now()
-        return Usage(standing.size_bytes, standing)
+    def size_bytes(self) -> int:
+        """How large what is shown is; 0 where that is everything."""
+        return 0 if isinstance(self._root, Folder) else self._root.now().size_bytes
+
+
+def folder_node(folder: Folder, inode: int) -> Node:
+    """The node of a folder."""
+    return Node(EntryKind.DIRECTORY, inode, _DIRECTORY_MODE, 0, 0, _OF_FOLDERS, None, None, None, folder)
+
+
+def folder_in(here: Node, name: str, folder: Folder) -> Node:
+    """The node of a folder that is called `name` in the folder of `here`."""
+    return folder_node(folder, _inode_of_directory(here.inode, name, _OF_FOLDERS))
 
 
 def no_xattr(name: str) -> int:

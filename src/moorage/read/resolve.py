@@ -15,6 +15,7 @@ preferring one would some day serve the wrong model.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -134,7 +135,7 @@ def resolve(handle: RepositoryHandle, revision: str) -> Resolved:
     if at is not None:
         if not isinstance(found, RefRecord):
             raise InvalidInputError(f"{revision!r}: @{{...}} goes with a branch or a tag", revision=revision)
-        found = _stood_at(handle, found.ref, at, revision)
+        found = stood_at(handle.refs.log(found.ref), at, revision)
     id = found.snapshot if isinstance(found, RefRecord) else found
     record = found if isinstance(found, RefRecord) else None
     steps = _steps(back, revision)
@@ -192,8 +193,12 @@ def _candidates(handle: RepositoryHandle, word: str) -> dict[str, RefRecord | Sn
     return found
 
 
-def _stood_at(handle: RepositoryHandle, ref: RefName, at: str, revision: str) -> RefRecord:
-    records = handle.refs.log(ref)
+def stood_at(records: Sequence[RefRecord], at: str, revision: str) -> RefRecord:
+    """What `@{at}` means in the whole log of a ref, oldest first; `revision` is for messages.
+
+    Raises `SnapshotNotFoundError`, `InvalidInputError`.
+    """
+    ref = records[0].ref
     if at.isascii() and at.isdigit() and len(at) <= _MAX_BACK_DIGITS:
         alive = [record for record in reversed(records) if record.is_alive]
         if int(at) >= len(alive):

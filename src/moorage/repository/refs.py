@@ -107,15 +107,18 @@ class RefStore:
 
     def all_names(self, kind: RefKind) -> list[RefName]:
         """Every name ever used, sorted."""
-        return [ref for ref in self._folders(kind) if any(True for _ in self._storage.list_keys(ref_prefix(ref)))]
+        return [ref for ref in self.folders(kind) if any(True for _ in self._storage.list_keys(ref_prefix(ref)))]
 
     def heads(self, kind: RefKind) -> list[RefRecord]:
         """The newest record of every living ref, sorted by name."""
-        records = (self.last(ref) for ref in self._folders(kind))
+        records = (self.last(ref) for ref in self.folders(kind))
         return [record for record in records if record is not None and record.is_alive]
 
-    def _folders(self, kind: RefKind) -> list[RefName]:
-        """Every name that has a folder, sorted; a crash may leave a folder in which there is no record."""
+    def folders(self, kind: RefKind) -> list[RefName]:
+        """Every name that has a folder, sorted; a crash may leave a folder in which there is no record.
+
+        One listing, whatever happened to the names since: who needs but a few asks `last` for these.
+        """
         prefix = refs_prefix(kind)
         names = [parse_ref_folder(kind, prefix + folder + "/") for folder in self._storage.list_folders(prefix)]
         return sorted(names, key=lambda ref: ref.name)

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from moorage.model.refs import RefAction
-from moorage.mount.following import Fixed, Standing
+from moorage.mount.following import Fixed, Following, Standing
 from tests.mount.fakes import FakeRepository, branch
 
 
@@ -160,3 +160,20 @@ def test_a_fixed_root_asks_nobody(repository: FakeRepository) -> None:
     assert root.now() is standing
     assert root.is_fixed
     assert repository.probes == 0
+
+
+def test_it_tells_of_each_other_snapshot_and_of_nothing_else(repository: FakeRepository) -> None:
+    told: list[Standing] = []
+    record = repository.records[branch("prod")][-1]
+    start = Standing.at(record.snapshot, repository.snapshots[record.snapshot], "prod")
+    root = Following(repository, repository, record, start, told.append)
+    root.now()
+    second = repository.set("prod", {"v": b"2"})
+    repository.record("prod", RefAction.SET, second)
+    for _ in range(3):
+        root.now()
+    repository.rename("prod", "stable")
+    root.now()
+    repository.record("stable", RefAction.DELETE, second)
+    root.now()
+    assert [standing.snapshot for standing in told] == [second]

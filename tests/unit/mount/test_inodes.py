@@ -72,6 +72,7 @@ def test_a_slot_shows_the_newest_snapshot_it_was_seen_in() -> None:
     _walk(view, table, "d")
     top = table.top(file)
     assert top is not None
+    assert top.node.standing is not None
     assert top.node.standing.snapshot == newest
 
 

@@ -39,6 +39,7 @@ def test_only_an_unpinned_branch_by_its_name_is_followed(
         view = view_of(handle, resolve(handle, revision), Hydration(handle, None), pin=pin)
         assert view.is_fixed == is_fixed
         standing = view.root().standing
+        assert standing is not None
         assert (standing.snapshot, standing.branch) == (record.snapshot, branch)
 
 

@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 
 from moorage.errors import CorruptDataError
 from moorage.model.tree import Entry, EntryKind
-from moorage.mount.view import XATTR_BLAKE3, XATTR_BRANCH, XATTR_SNAPSHOT, Listing, Node, View, target_of
+from moorage.mount.view import (
+    XATTR_BLAKE3,
+    XATTR_BRANCH,
+    XATTR_SNAPSHOT,
+    XATTR_TREE,
+    Line,
+    Listing,
+    Node,
+    View,
+    target_of,
+)
 from tests.mount.build import MOMENT_NS, Content, Link, Program
 from tests.mount.fakes import FakeRepository
 
@@ -99,13 +109,21 @@ def test_xattrs_of_a_following_view() -> None:
     }
 
 
+def test_a_directory_has_the_digest_of_its_tree(view: View) -> None:
+    for path in ("", "models"):
+        node = find(view, path)
+        assert view.xattrs(node, node.standing)[XATTR_TREE] == node.digest.hex().encode()
+    node = find(view, "models/a.bin")
+    assert XATTR_TREE not in view.xattrs(node, node.standing)
+
+
 def test_xattrs_of_a_snapshot_name_no_branch(view: View) -> None:
     root = view.root()
     assert XATTR_BRANCH not in view.xattrs(root, root.standing)
 
 
 def test_usage_is_the_logical_size(view: View) -> None:
-    assert view.usage().size_bytes == 7 + 7 + 2 + 5 + 7
+    assert view.size_bytes() == 7 + 7 + 2 + 5 + 7
 
 
 def test_an_opened_directory_stays_what_it_was() -> None:
@@ -118,7 +136,7 @@ def test_an_opened_directory_stays_what_it_was() -> None:
     assert [entry.name for entry in view.listing(view.root()).window(0, 10)] == ["c"]
 
 
-def _entries(number: int) -> list[Entry]:
+def _entries(number: int) -> list[Entry | Line]:
     fake = FakeRepository()
     view = fake.fixed_view({f"{position:05}": b"x" for position in range(number)})
     return view.listing(view.root()).window(0, number + 1)
@@ -135,7 +153,7 @@ def test_any_window_of_a_listing_is_that_part_of_it(number: int, windows: list[t
 def test_a_listing_draws_no_more_than_was_asked_for() -> None:
     drawn: list[str] = []
 
-    def entries() -> Iterator[Entry]:
+    def entries() -> Iterator[Entry | Line]:
         for entry in _entries(100):
             drawn.append(entry.name)
             yield entry
@@ -145,7 +163,7 @@ def test_a_listing_draws_no_more_than_was_asked_for() -> None:
 
 
 def test_a_directory_that_cannot_be_read_to_its_end_is_never_cut_short() -> None:
-    def entries() -> Iterator[Entry]:
+    def entries() -> Iterator[Entry | Line]:
         yield from _entries(3)
         raise CorruptDataError("a damaged tree")
 

@@ -37,7 +37,12 @@ class Driver(enum.StrEnum):
 def mount(
     ctx: typer.Context,
     revision: Revision,
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="An empty directory.", show_default=False)],
+    directory: Annotated[
+        Path | None, typer.Argument(metavar="DIR", help="An empty directory.", show_default=False)
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="All branches, tags and snapshots at once: mount --all DIR.")
+    ] = False,
     foreground: Annotated[bool, typer.Option("--foreground", help="Serve here, for systemd and containers.")] = False,
     pin: Annotated[bool, typer.Option("--pin", help="Stay where the branch stands now.")] = False,
     allow_other: Annotated[bool, typer.Option("--allow-other", help="Let other users read it.")] = False,
@@ -46,6 +51,9 @@ def mount(
         str | None,
         typer.Option("--cache-size", metavar="SIZE", help="Of hydrated files; 0 for none.", show_default=False),
     ] = None,
+    log_opens: Annotated[
+        bool, typer.Option("--log-opens", help="Write down who opens what, for `moorage who`.")
+    ] = False,
     log: Annotated[
         Path | None, typer.Option("--log", metavar="FILE", help="Where the server logs.", show_default=False)
     ] = None,
@@ -57,6 +65,10 @@ def mount(
     session = Session(ctx)
     output = session.output
     begun = time.monotonic()
+    if everything:
+        revision, directory = serve.EVERYTHING, _only_directory(ctx, revision, directory, pin=pin)
+    if directory is None:
+        ctx.fail("Missing argument 'DIR'.")
     record = serve.mount(
         session.repository_path(),
         revision,
@@ -67,15 +79,29 @@ def mount(
         driver=driver.value,
         log=log,
         cache_bytes=read_config().cache_bytes if cache_size is None else parse_size(cache_size, "--cache-size"),
+        log_opens=log_opens,
     )
-    took = duration(time.monotonic() - begun)
+    took = output.style.faint(duration(time.monotonic() - begun))
     if foreground:
         return
     output.done(
         mount_record(record),
-        f"{output.style.ref(revision)} is mounted at {shown(record.mountpoint)}  {output.style.faint(took)}",
+        f"{output.style.ref(_shown_revision(record))} is mounted at {shown(record.mountpoint)}  {took}",
         output.style.faint(f"  unmount it with: moorage umount {shown(str(directory))}"),
     )
+
+
+def _only_directory(ctx: typer.Context, first: str, second: Path | None, *, pin: bool) -> Path:
+    """The one word that `--all` leaves room for."""
+    if second is not None:
+        ctx.fail(f"--all shows all revisions: {first!r} is one too many.")
+    if pin:
+        ctx.fail("--all and --pin exclude each other.")
+    return Path(first)
+
+
+def _shown_revision(record: MountRecord) -> str:
+    return "everything" if record.revision == serve.EVERYTHING else record.revision
 
 
 def mount_record(record: MountRecord) -> dict[str, object]:
@@ -84,11 +110,13 @@ def mount_record(record: MountRecord) -> dict[str, object]:
         "mountpoint": record.mountpoint,
         "repository": record.repository,
         "revision": record.revision,
+        "snapshot": record.snapshot or None,
         "state": record.state.value,
         "pinned": record.pinned,
         "passthrough": record.passthrough,
         "driver": record.driver or None,
-        "pid": record.pid or None,
+        "server_pid": record.pid or None,
+        "log_opens": record.log_opens,
         "started": utc(record.started_ns) if record.started_ns else None,
         "log": record.log or None,
     }
@@ -105,7 +133,7 @@ def umount(
     record = serve.umount(directory, lazy=lazy)
     session.output.done(
         mount_record(record),
-        f"{session.output.style.ref(record.revision)} is no longer mounted at {shown(record.mountpoint)}",
+        f"{session.output.style.ref(_shown_revision(record))} is no longer mounted at {shown(record.mountpoint)}",
     )
 
 

@@ -6,8 +6,9 @@ errno with `failed`, so that nothing ever raises into the loop.
 
 How long the kernel may keep what it is told:
 
-* The first-level names of a mount that follows a branch: not at all. Each walk through one is a LOOKUP, and that is
-  where a moved branch is noticed.
+* The first-level names of a mount that follows a branch, and names that mean a branch where everything is mounted: not
+  at all. Each walk through one is a LOOKUP, and that is where a moved branch is noticed. `View.is_lasting` knows them.
+* Names of files where opens are written down: not at all (see `provenance`).
 * Everything else, for good: names below the root (also those that are not there), all attributes, listings, symlink
   targets, pages. Nodeids are content, so none of it can become wrong. The root's own attributes are among these: a
   lifetime of 0 there would cost a GETATTR at each walk.
@@ -23,11 +24,13 @@ import os
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
+from moorage.model.tree import EntryKind
 from moorage.mount.failures import Failures
 from moorage.mount.following import Standing
 from moorage.mount.inodes import ROOT, InodeTable
 from moorage.mount.kernel import wire
 from moorage.mount.kernel.passthrough import OpenModes
+from moorage.mount.kernel.provenance import Provenance
 from moorage.mount.kernel.wire import FOREVER_S, Opcode, OpenFlag
 from moorage.mount.view import ROOT_INODE, Listing, Node, Reader, View, no_xattr, target_of
 
@@ -82,14 +85,21 @@ class _OpenDirectory(NamedTuple):
 class Operations:
     """Answers requests about one view."""
 
-    def __init__(self, view: View, table: InodeTable, owner: tuple[int, int], modes: OpenModes | None = None) -> None:
-        """Serve `view`; everything belongs to `owner` (uid, gid). `modes` says which files the kernel reads itself."""
+    def __init__(
+        self,
+        view: View,
+        table: InodeTable,
+        owner: tuple[int, int],
+        modes: OpenModes | None = None,
+        provenance: Provenance | None = None,
+    ) -> None:
+        """Serve `view`; everything belongs to `owner` (uid, gid). `modes` says which files the kernel reads itself,
+        `provenance` writes down what is opened."""
         self._view = view
         self._table = table
         self._modes = OpenModes() if modes is None else modes
         self._owner = owner
-        self._first_level_valid_s = FOREVER_S if view.is_fixed else 0
-        self._root_flags = _DIRECTORY_FLAGS if view.is_fixed else OpenFlag(0)
+        self._provenance = provenance
         self._handles = itertools.count(1)
         self._files: dict[int, _OpenFile] = {}
         self._directories: dict[int, _OpenDirectory] = {}
@@ -150,16 +160,21 @@ class Operations:
         raw = wire.name(buffer, length)
         if len(raw) > wire.NAME_MAX_BYTES:
             return errno.ENAMETOOLONG
-        valid_s = self._first_level_valid_s if nodeid == ROOT else FOREVER_S
-        absent = wire.NEGATIVE_ENTRY if valid_s else errno.ENOENT
+        directory = self._node(nodeid)
+        absent = wire.NEGATIVE_ENTRY if self._view.is_lasting(directory) else errno.ENOENT
         try:
             name = raw.decode("utf-8")
         except UnicodeDecodeError:
             return absent  # every name of a tree is UTF-8
-        node = self._view.lookup(self._node(nodeid), name)
+        node = self._view.lookup(directory, name)
         if node is None:
             return absent
-        return self._looked_up(nodeid, name, node)
+        reply = self._looked_up(nodeid, directory, name, node)
+        if self._provenance is not None and node.kind is EntryKind.FILE:
+            found = wire.ENTRY_HEAD.unpack_from(reply)[0]
+            standing = node.standing if nodeid == ROOT else self._standing(nodeid, directory)
+            self._provenance.walked(buffer, found, nodeid, name, standing)
+        return reply
 
     def _forget(self, nodeid: int, buffer: wire.Buffer, _length: int) -> Reply:
         self._table.forget([(nodeid, wire.FORGET_IN.unpack_from(buffer, wire.BODY)[0])])
@@ -184,7 +199,7 @@ class Operations:
         return errno.EROFS if wanted & os.W_OK else b""
 
     def _statfs(self, _nodeid: int, _buffer: wire.Buffer, _length: int) -> Reply:
-        blocks = -(-self._view.usage().size_bytes // wire.BLOCK_BYTES)
+        blocks = -(-self._view.size_bytes() // wire.BLOCK_BYTES)
         return wire.STATFS_OUT.pack(blocks, 0, 0, 0, 0, wire.BLOCK_BYTES, wire.NAME_MAX_BYTES, wire.BLOCK_BYTES)
 
     # -- files ------------------------------------------------------------------------------------
@@ -193,7 +208,8 @@ class Operations:
         flags = wire.OPEN_IN.unpack_from(buffer, wire.BODY)[0]
         if flags & _WRITE_FLAGS:
             return errno.EROFS
-        reader = self._view.open(self._node(nodeid))
+        node = self._node(nodeid)
+        reader = self._view.open(node)
         try:
             caller = wire.PID_IN.unpack_from(buffer, wire.PID_AT)[0]
             is_direct = bool(flags & os.O_DIRECT)
@@ -209,6 +225,8 @@ class Operations:
             return errno.ESTALE
         handle = next(self._handles)
         self._files[handle] = _OpenFile(nodeid, reader)
+        if self._provenance is not None:
+            self._provenance.opened(buffer, nodeid, node, self._standing(nodeid, node))
         return wire.OPEN_OUT.pack(handle, _PASSTHROUGH_FLAGS if backing else _FILE_FLAGS, backing)
 
     def _read(self, _nodeid: int, buffer: wire.Buffer, _length: int) -> Reply:
@@ -249,7 +267,7 @@ class Operations:
         parent_inode = ROOT_INODE if above is None else above.node.inode
         handle = next(self._handles)
         self._directories[handle] = _OpenDirectory(nodeid, node, parent_inode, self._view.listing(node))
-        return wire.OPEN_OUT.pack(handle, self._root_flags if nodeid == ROOT else _DIRECTORY_FLAGS, 0)
+        return wire.OPEN_OUT.pack(handle, _DIRECTORY_FLAGS if self._view.is_lasting(node) else OpenFlag(0), 0)
 
     def _readdir(self, _nodeid: int, buffer: wire.Buffer, _length: int) -> Reply:
         return self._list(*wire.READ_IN.unpack_from(buffer, wire.BODY), plus=False)
@@ -276,13 +294,14 @@ class Operations:
             position += 1
             node = self._view.child(directory.node, entry)
             if plus:
-                lines.append(self._looked_up(directory.nodeid, entry.name, node))
+                lines.append(self._looked_up(directory.nodeid, directory.node, entry.name, node))
             lines.append(wire.dirent(node.inode, position, raw_name, node.mode))
         # Nothing at all means the end, so a buffer too small for one line must be an error.
         return b"".join(lines) if lines or room >= 0 else errno.EINVAL
 
-    def _looked_up(self, parent: int, name: str, node: Node) -> bytes:
-        valid_s = self._first_level_valid_s if parent == ROOT else FOREVER_S
+    def _looked_up(self, parent: int, directory: Node, name: str, node: Node) -> bytes:
+        is_traced = self._provenance is not None and node.kind is EntryKind.FILE
+        valid_s = FOREVER_S if self._view.is_lasting(directory, node) and not is_traced else 0
         return wire.entry(self._table.remember(parent, name, node), valid_s, self._attributes(node))
 
     @staticmethod
@@ -304,11 +323,16 @@ class Operations:
         node = self._node(nodeid)
         return self._view.xattrs(node, self._standing(nodeid, node))
 
-    def _standing(self, nodeid: int, node: Node) -> Standing:
+    def _standing(self, nodeid: int, node: Node) -> Standing | None:
         """The newest standing at which `nodeid` was still there: names below the first level are cached for good, so
-        it is the first-level name above that has been looked up most recently."""
-        top = self._table.top(nodeid)
-        return node.standing if top is None else top.node.standing
+        it is the first-level name above that has been looked up most recently.
+
+        In a mount of everything that name is a folder, and what is below it has a standing of its own; None for a file
+        that has been found in several snapshots, since the question does not say which of its paths is meant."""
+        top, slot = self._table.top(nodeid), self._table.get(nodeid)
+        if top is not None and top.node.standing is not None:
+            return top.node.standing
+        return None if slot is not None and slot.is_shared else node.standing
 
     def _getxattr(self, nodeid: int, buffer: wire.Buffer, length: int) -> Reply:
         size = wire.XATTR_IN.unpack_from(buffer, wire.BODY)[0]

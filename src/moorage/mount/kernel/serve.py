@@ -23,6 +23,7 @@ from moorage.mount.inodes import InodeTable
 from moorage.mount.kernel import connect
 from moorage.mount.kernel.operations import Operations
 from moorage.mount.kernel.passthrough import OpenModes, try_out
+from moorage.mount.kernel.provenance import Provenance
 from moorage.mount.kernel.session import THREADS, Negotiated, Session, handshake
 from moorage.mount.kernel.wire import InitFlag
 from moorage.mount.view import View
@@ -90,7 +91,10 @@ def serve(view: View, place: Place, ready: Ready) -> None:
         backings = None
         if place.cache is not None and InitFlag.PASSTHROUGH in agreed.flags:
             backings = try_out(fd, place.cache)
-        session = Session(fd, Operations(view, InodeTable(), (os.getuid(), os.getgid()), OpenModes(backings)))
+        table = InodeTable()
+        provenance = None if place.opens is None else Provenance(place.opens, place.mountpoint, table)
+        owner = os.getuid(), os.getgid()
+        session = Session(fd, Operations(view, table, owner, OpenModes(backings), provenance))
         session.start(wakeups.ended)
         has_ended = False
         try:

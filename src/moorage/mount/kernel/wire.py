@@ -164,7 +164,9 @@ HEADER_IN = Struct("=IIQQIIIHH")
 HEADER_OUT = Struct("=IiQ")
 PID_IN = Struct("=I")
 PID_AT = 32
-"""Offset of the caller's process id in a request."""
+"""Offset of the caller in a request: its thread's id, as /proc knows it."""
+UID_IN = Struct("=I")
+UID_AT = 24
 
 INIT_IN = Struct("=IIII")
 """Body: major, minor, max_readahead, flags."""
