@@ -1,11 +1,16 @@
 """How does a pack come to be? Stored objects are streamed out as they come; the footer follows; then the pack appears.
 
+What has come together is written by a thread of the pack's own, so that whoever adds objects, usually with a lock that
+others wait for, is not held up by the copy into the page cache.
+
 Not thread-safe: one owner at a time. Nothing is visible, and nothing durable, before `finish` returns.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
 
@@ -18,6 +23,8 @@ from moorage.model.objects import Codec, ObjectKind, PackEntry
 from moorage.storage.base import Storage
 
 _FLUSH_BYTES = 4 * 1024 * 1024
+_WRITES_AHEAD = 2
+"""Writes that may wait for the disk; more would be memory without a bound."""
 SAMPLE_EVERY = 256
 """One in so many stored objects is decoded and hashed before its pack is published: an encoder that is wrong (a bad
 library, bad memory) is found while the source is still there. The first object of a pack is always tried."""
@@ -58,6 +65,8 @@ class PackWriter:
         self._waiting: list[bytes] = [PACK_MAGIC]
         self._waiting_bytes = len(PACK_MAGIC)
         self.size_bytes = len(PACK_MAGIC)
+        self._thread: ThreadPoolExecutor | None = None
+        self._writes: deque[Future[None]] = deque()
 
     def __len__(self) -> int:
         """How many objects it holds."""
@@ -83,17 +92,31 @@ class PackWriter:
             self._flush()
 
     def _flush(self) -> None:
-        self._upload.write(self._waiting)
+        """Let what has come together be written, after all that was before; raises what an earlier write raised."""
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="moorage-pack-write")
+        while len(self._writes) >= _WRITES_AHEAD:
+            self._writes.popleft().result()
+        self._writes.append(self._thread.submit(self._upload.write, self._waiting))
         self._waiting = []
         self._waiting_bytes = 0
+
+    def _stop_writing(self) -> None:
+        """What has not been begun is not written any more; what has been is."""
+        if self._thread is not None:
+            self._thread.shutdown(cancel_futures=True)
+            self._thread = None
 
     def finish(self) -> FinishedPack:
         """Write the footer and publish, durably. The pack must hold something. Raises `StorageError`."""
         footer = encode_footer(self._entries)
         pack = PackId.of(footer)
         trailer = encode_trailer(footer)
-        self._waiting += (footer, trailer)
-        self._flush()
+        while self._writes:
+            self._writes.popleft().result()
+        self._stop_writing()
+        self._upload.write([*self._waiting, footer, trailer])
+        self._waiting = []
         try:
             self._upload.publish(pack_key(pack))
         except AlreadyExistsError:
@@ -103,6 +126,7 @@ class PackWriter:
 
     def discard(self) -> None:
         """Forget the pack."""
+        self._stop_writing()
         self._upload.discard()
 
     def __enter__(self) -> Self:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
+import threading
 from collections.abc import Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moorage.errors import CorruptDataError, InvalidInputError, MissingObjectError, StorageError
+from moorage.errors import CorruptDataError, InvalidInputError, MissingObjectError, StorageError, StorageFullError
 from moorage.format.keys import pack_key
 from moorage.format.stored import RAW, ZSTD, checksum, encode_stored
 from moorage.model.digest import ChunkId, ObjectId, PackId, RecipeId, SnapshotId, TreeId
@@ -19,6 +21,7 @@ from moorage.packs import reader
 from moorage.packs.reader import read_entries, read_footer, read_object, read_objects
 from moorage.packs.writer import SAMPLE_EVERY, FinishedPack, PackWriter, StoredObject
 from moorage.storage.memory import MemoryStorage
+from tests.unit.native.backends import random_bytes
 from tests.unit.wrapped import Wrapped
 
 TYPES: dict[ObjectKind, type[ObjectId]] = {
@@ -99,6 +102,81 @@ def test_left_unfinished_it_is_discarded(storage: Wrapped) -> None:
         raise RuntimeError
     assert storage.keys_of("publish") == []
     assert "discard" in [what for what, _ in storage.done]
+
+
+FLUSHED = 5 * 1024 * 1024
+"""A stored object so long that it is written at once."""
+
+
+def large(number: int) -> StoredObject:
+    return stored(bytes([number]) * 3 + random_bytes("pack", FLUSHED))
+
+
+def test_what_is_written_in_the_background_is_in_order() -> None:
+    storage = Wrapped(MemoryStorage())
+    objects = [large(number) if number % 3 else stored(b"%d" % number) for number in range(14)]
+    pack = written(storage, objects)
+    data = storage.get(pack_key(pack.pack))
+    for each, entry in zip(objects, pack.entries, strict=True):
+        assert data[entry.offset_bytes : entry.offset_bytes + entry.stored_bytes] == each.stored
+    whats = [what for what, _ in storage.done]
+    assert whats.index("publish") > max(at for at, what in enumerate(whats) if what == "write")
+
+
+def test_adding_does_not_wait_for_the_disk() -> None:
+    """Two writes may wait while a third is under way; only who adds more than that is held up."""
+    go = threading.Event()
+
+    def wait(what: str, key: str) -> None:
+        if what == "write":
+            go.wait(60)
+
+    storage = Wrapped(MemoryStorage(), before=wait)
+    with PackWriter(storage) as writer:
+        for number in range(2):
+            writer.add(large(number))
+        assert storage.keys_of("write") == []
+        go.set()
+        pack = writer.finish()
+    assert len(read_entries(storage, pack.pack)) == 2
+
+
+@pytest.mark.parametrize("failing", [1, 2, 3])
+def test_a_write_that_fails_in_the_background_fails_the_pack(failing: int) -> None:
+    """Whoever adds next or finishes is told, and nothing appears."""
+    writes = itertools.count(1)
+
+    def fail(what: str, key: str) -> None:
+        if what == "write" and next(writes) == failing:
+            raise StorageFullError("the disk is full")
+
+    storage = Wrapped(MemoryStorage(), before=fail)
+    with pytest.raises(StorageFullError), PackWriter(storage) as writer:
+        for number in range(3):
+            writer.add(large(number))
+        writer.finish()
+    assert storage.keys_of("publish") == []
+    assert storage.done[-1][0] == "discard"
+
+
+def test_what_is_discarded_is_not_written_to_any_more() -> None:
+    under_way, go = threading.Event(), threading.Event()
+
+    def slow(what: str, key: str) -> None:
+        if what == "write":
+            under_way.set()
+            go.wait(60)
+
+    storage = Wrapped(MemoryStorage(), before=slow)
+    writer = PackWriter(storage)
+    for number in range(2):
+        writer.add(large(number))
+    under_way.wait(60)
+    threading.Timer(0, go.set).start()
+    writer.discard()
+    whats = [what for what, _ in storage.done]
+    assert whats[-1] == "discard"
+    assert whats.count("discard") == 1
 
 
 def test_a_pack_holds_something(storage: Wrapped) -> None:
