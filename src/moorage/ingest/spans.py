@@ -5,10 +5,11 @@ This is what runs on all cores; everything costly in it (BLAKE3, zstd, byte plan
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from moorage.format.choose import Chooser
+from moorage.format.run import encode_run
 from moorage.format.stored import ZSTD, Encoding, encode_stored
 from moorage.model.digest import ChunkId
 from moorage.model.objects import ObjectKind
@@ -43,9 +44,34 @@ def store_span(
     if todo:
         middle = todo[len(todo) // 2]
         encoding = _encoding(pieces[middle], offset + starts[middle], chooser)
-        level = writer.config.compression_level
-        writer.add_chunks([_stored(ids[i], pieces[i], encoding.at(offset + starts[i]), level) for i in todo])
+        for first, last in _neighbours(todo):
+            start = starts[first]
+            encoded = encode_run(
+                data[start : ends[last]],
+                [end - start for end in ends[first : last + 1]],
+                ObjectKind.CHUNK,
+                encoding.at(offset + start),
+                level=writer.config.compression_level,
+            )
+            numbers = range(first, last + 1)
+            writer.add_chunks(
+                [
+                    StoredObject(ObjectKind.CHUNK, ids[i], stored, len(pieces[i]))
+                    for i, stored in zip(numbers, encoded, strict=True)
+                ]
+            )
     return [(id, len(piece)) for id, piece in zip(ids, pieces, strict=True)]
+
+
+def _neighbours(positions: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """(first, last) of each run of positions that follow one another."""
+    first = last = positions[0]
+    for position in positions[1:]:
+        if position != last + 1:
+            yield first, last
+            first = position
+        last = position
+    yield first, last
 
 
 def store_pieces(pieces: Sequence[Piece], writer: ObjectWriter) -> list[ChunkId]:
