@@ -14,6 +14,7 @@ Benchmarks are run from the project's environment: `python benchmarks/bench_inge
 from __future__ import annotations
 
 import argparse
+import compileall
 import contextlib
 import mmap
 import os
@@ -27,6 +28,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import moorage
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 _UNITS = {"": 1, "K": KIB, "M": MIB, "G": GIB}
@@ -231,7 +234,12 @@ def show_case(results: Results, case: str, ours: str, size_bytes: int, what: str
 
 
 def show_table(rows: Sequence[Sequence[str]]) -> None:
-    """Aligned columns: the first to the left, all others to the right; the first row is the heading."""
+    """Aligned columns: the first to the left, all others to the right; the first row is the heading.
+
+    A column in which there is nothing is left out.
+    """
+    told = [column for column in range(len(rows[0])) if not column or any(row[column] for row in rows[1:])]
+    rows = [[row[column] for column in told] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         first, *others = row
@@ -295,13 +303,9 @@ def workplace(folder: Path | None) -> Iterator[Path]:
     """A folder of our own, gone afterwards, whatever happens; nothing in the user's caches is touched meanwhile."""
     with tempfile.TemporaryDirectory(prefix="moorage-bench-", dir=folder, ignore_cleanup_errors=True) as name:
         place = Path(name).resolve()
-        before = os.environ.get("XDG_CACHE_HOME")
         os.environ["XDG_CACHE_HOME"] = str(place / "cache")
-        try:
-            print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.2f}, Python {sys.version.split()[0]}")
-            yield place
-        finally:
-            if before is None:
-                del os.environ["XDG_CACHE_HOME"]
-            else:
-                os.environ["XDG_CACHE_HOME"] = before
+        # As an installed package has it: else each command would compile the sources anew.
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        compileall.compile_dir(os.path.dirname(moorage.__file__), quiet=2)
+        print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.2f}, Python {sys.version.split()[0]}")
+        yield place
