@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
+import signal
+import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -19,8 +22,11 @@ from tests.crash.state import read_state
 BRANCH = RefName(RefKind.BRANCH, "prod")
 
 
-def at_once(processes: int, work: Callable[[int], None]) -> None:
-    """Fork so many children, let them all start `work(number)` at one moment, and wait for them."""
+def at_once(processes: int, work: Callable[[int], None], *, may_die: int = 0) -> None:
+    """Fork so many children, let them all start `work(number)` at one moment, and wait for them.
+
+    The first `may_die` of them may be killed.
+    """
     gate_read, gate_write = os.pipe()
     children = []
     for number in range(processes):
@@ -39,9 +45,9 @@ def at_once(processes: int, work: Callable[[int], None]) -> None:
         children.append(pid)
     os.close(gate_read)
     os.close(gate_write)
-    for pid in children:
-        _, status = os.waitpid(pid, 0)
-        assert status == 0, f"a racing process ended with {os.waitstatus_to_exitcode(status)}"
+    for number, pid in enumerate(children):
+        ended = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        assert ended == 0 or (ended == -signal.SIGKILL and number < may_die), f"a racing process ended with {ended}"
 
 
 def race_moves(say: Say, folder: Path, processes: int, moves: int) -> None:
@@ -77,10 +83,19 @@ def race_moves_without_comparing(say: Say, folder: Path, processes: int, moves: 
     race_moves(say, folder, processes, moves)
 
 
-def race_commits(say: Say, folder: Path, processes: int, commits: int) -> None:
-    """Each process commits files of its own to one branch, again when it was late; says (path, content) of each."""
+def race_commits(say: Say, folder: Path, processes: int, commits: int, *, deaths: int = 0, seed: int = 0) -> None:
+    """Each process commits files of its own to one branch, again when it was late; says (path, content) of each.
+
+    So many of them are killed on their way, at moments that `seed` decides.
+    """
+    moments = random.Random(seed)
+    lives_s = [moments.uniform(0, 0.5) for _ in range(deaths)]
 
     def work(number: int) -> None:
+        if number < deaths:
+            killer = threading.Timer(lives_s[number], os.kill, (os.getpid(), signal.SIGKILL))
+            killer.daemon = True
+            killer.start()
         with Repository.open(folder, actor=f"process {number}") as repo:
             for commit in range(commits):
                 path, data = f"process{number}/{commit}", f"content {number} {commit} ".encode() * 40
@@ -90,7 +105,7 @@ def race_commits(say: Say, folder: Path, processes: int, commits: int) -> None:
                         break
                 say((path, data))
 
-    at_once(processes, work)
+    at_once(processes, work, may_die=deaths)
 
 
 def race_same_content(say: Say, folder: Path, source: Path, processes: int) -> None:

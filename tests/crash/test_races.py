@@ -118,6 +118,19 @@ def test_commits_to_one_branch_all_arrive(server: ForkServer, folder: Path) -> N
     read_state(folder)
 
 
+def test_nobody_waits_for_the_dead(server: ForkServer, folder: Path) -> None:
+    """Half of the committers are killed, with whatever locks they hold; the others finish, and nothing is lost."""
+    for round_ in range(_ROUNDS // 2):
+        shutil.rmtree(folder, ignore_errors=True)
+        make_three(folder)
+        ended = _ran(server.run(race_commits, folder, _PROCESSES, _COMMITS, deaths=4, seed=round_, timeout_s=120))
+        survivors = {f"process{number}/{commit}" for number in range(4, _PROCESSES) for commit in range(_COMMITS)}
+        assert survivors <= {path for path, _ in ended.said}
+        with Repository.open(folder) as repo:
+            assert all(repo.read(f"{BRANCH.name}:{path}") == data for path, data in ended.said)
+        read_state(folder)
+
+
 # -- the same content, the same repository -----------------------------------------------------------
 
 
