@@ -228,6 +228,17 @@ def test_a_killed_server_leaves_a_stale_mount_that_the_next_mount_clears(
     assert not registry.is_alive(again)
 
 
+def test_a_dead_mount_whose_root_the_kernel_remembers_is_cleared_too(repository: Path, directory: Path) -> None:
+    record = serve.mount(repository, "prod", directory)
+    os.stat(directory)
+    kill(record.pid)
+    wait_for_end(record.pid)
+    os.stat(directory)  # answered by the kernel alone, which is what hides the death
+    serve.mount(repository, "prod", directory)
+    assert os.listdir(directory)
+    serve.umount(directory)
+
+
 def test_a_stale_mount_can_be_unmounted(repository: Path, directory: Path) -> None:
     record = serve.mount(repository, "prod", directory)
     kill(record.pid)

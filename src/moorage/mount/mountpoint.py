@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -24,6 +26,15 @@ SAME, CONTAINS, INSIDE = "is", "contains", "is inside"
 """How a mountpoint overlaps something else, as the words between the two."""
 MAX_STALE_LAYERS = 16
 """Dead mounts on top of each other; nobody has more."""
+
+ANSWER_TIMEOUT_S = 3.0
+_ASK = """
+import os, sys
+try:
+    os.statvfs(sys.argv[1])
+except OSError as error:
+    sys.exit(error.errno)
+"""
 
 
 def real_path(mountpoint: str | os.PathLike[str]) -> str:
@@ -84,9 +95,27 @@ def clear_dead(path: str) -> None:
     raise MountError(f"cannot clear the dead mounts at {path}", hint=f"umount -l {path}", mountpoint=path)
 
 
-def is_dead(path: str) -> bool:
-    """Whether nobody serves what is mounted at `path`. The attributes of a root are cached by the kernel, so this asks
-    no living server anything."""
+def is_dead(path: str, *, asks: bool = True) -> bool:
+    """Whether nobody serves what is mounted at `path` (a real path); a server that does not answer is not dead.
+
+    Of our own mounts the kernel knows the root's attributes, and gives them although nobody is there, so a question is
+    asked that it cannot answer itself: by a child, which is left behind if it gets no answer. Without `asks` a dead one
+    may be taken for living.
+    """
+    top = mountinfo.top_at(path) if asks else None
+    if top is not None and top.is_ours:
+        child = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _ASK, path],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+        )
+        try:
+            return child.wait(ANSWER_TIMEOUT_S) == errno.ENOTCONN
+        except subprocess.TimeoutExpired:
+            child.returncode = 0  # nobody waits for it any more
+            return False
     try:
         os.stat(path)
     except OSError as error:

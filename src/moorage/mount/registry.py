@@ -138,7 +138,7 @@ def _state_of(record: MountRecord, entries: list[MountEntry]) -> MountState | No
 def _unclaimed(entry: MountEntry) -> MountRecord:
     """What the kernel alone tells of a mount that nobody claims: another user's, or one of another home directory."""
     repository, _, revision = entry.source.rpartition("#")
-    state = MountState.STALE if mountpoint.is_dead(entry.mountpoint) else MountState.SERVING
+    state = MountState.STALE if mountpoint.is_dead(entry.mountpoint, asks=False) else MountState.SERVING
     return MountRecord(entry.mountpoint, repository, revision, 0, 0, "", "", device=entry.device, state=state)
 
 
