@@ -22,6 +22,7 @@ from moorage.repository.writer import ObjectWriter
 EMPTY = ContentDigest.of(b"")
 HEAD_BYTES = 4096
 """How much of a file's start a chunker is shown."""
+_MAX_KINDS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,30 +36,42 @@ class StoredFile:
     """What stat said while it was read; None for a stream."""
 
 
-def store_batch(batch: Sequence[FoundFile], writer: ObjectWriter) -> list[StoredFile]:
-    """Store small files; what each holds, in order.
+class SmallFiles:
+    """Stores small files. One thread calls its methods."""
 
-    Raises `SourceChangedError`, `UnreadableSourceError`, `StorageError`.
-    """
-    read = [read_whole(file) for file in batch]
-    pieces: list[Piece] = []
-    counts: list[int] = []
-    choosers: dict[str, Chooser] = {}
-    for file, (data, _) in zip(batch, read, strict=True):
-        suffix = file.name.rpartition(".")[2]
-        chooser = choosers.get(suffix)
+    def __init__(self, writer: ObjectWriter) -> None:
+        """What suited one file of a kind (told by its suffix) is tried first on the next of that kind."""
+        self._writer = writer
+        self._choosers: dict[str, Chooser] = {}
+
+    def store(self, batch: Sequence[FoundFile]) -> list[StoredFile]:
+        """Store some files; what each holds, in order.
+
+        Raises `SourceChangedError`, `UnreadableSourceError`, `StorageError`.
+        """
+        read = [read_whole(file) for file in batch]
+        pieces: list[Piece] = []
+        counts: list[int] = []
+        for file, (data, _) in zip(batch, read, strict=True):
+            cut = _cut(file.name, data, self._chooser(file.name), self._writer)
+            pieces += cut
+            counts.append(len(cut))
+        ids = iter(store_pieces(pieces, self._writer))
+        sizes = iter(len(piece.data) for piece in pieces)
+        stored = []
+        for (data, identity), count in zip(read, counts, strict=True):
+            chunks = list(zip(islice(ids, count), islice(sizes, count), strict=True))
+            stored.append(_stored_file(data, identity, chunks, self._writer))
+        return stored
+
+    def _chooser(self, name: str) -> Chooser:
+        kind = name.rpartition(".")[2]
+        chooser = self._choosers.get(kind)
         if chooser is None:
-            chooser = choosers[suffix] = Chooser(writer.config.compression_level)
-        cut = _cut(file.name, data, chooser, writer)
-        pieces += cut
-        counts.append(len(cut))
-    ids = iter(store_pieces(pieces, writer))
-    sizes = iter(len(piece.data) for piece in pieces)
-    stored = []
-    for (data, identity), count in zip(read, counts, strict=True):
-        chunks = list(zip(islice(ids, count), islice(sizes, count), strict=True))
-        stored.append(_stored_file(data, identity, chunks, writer))
-    return stored
+            if len(self._choosers) >= _MAX_KINDS:
+                self._choosers.clear()  # suffixes that are numbers never end
+            chooser = self._choosers[kind] = Chooser(self._writer.config.compression_level)
+        return chooser
 
 
 def _cut(name: str, data: bytes, chooser: Chooser, writer: ObjectWriter) -> list[Piece]:
