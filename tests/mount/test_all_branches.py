@@ -141,18 +141,18 @@ def test_two_branches_that_share_a_file_share_its_pages(mount_it: MountIt) -> No
     mount = mount.again(EVERYTHING, cache_bytes=0)
     branches = mount.path / "branches"
 
-    def resident(path: Path) -> tuple[int, int]:
+    def resident(path: Path) -> float:
+        """The part of the pages that is in memory: none, or nearly all; the kernel may take some back at any time."""
         pages, of = map(int, mount.run(RESIDENT, path).stdout.split())
-        return pages, of
+        return pages / of
 
-    whole = (len(big) // os.sysconf("SC_PAGESIZE"),) * 2
-    assert resident(branches / "next/deep/copy")[0] == 0
+    assert resident(branches / "next/deep/copy") == 0
     mount.run("import sys; open(sys.argv[1], 'rb').read()", branches / "prod/model")
-    assert resident(branches / "next/deep/copy") == whole
-    assert resident(branches / "other/model")[0] == 0  # the control: what was not read is not there
+    assert resident(branches / "next/deep/copy") > 0.5
+    assert resident(branches / "other/model") == 0  # the control: what was not read is not there
     build.branch(mount.handle, "next", {"deep": {"copy": big}, "version": b"3"})
     assert (branches / "next/version").read_bytes() == b"3"
-    assert resident(branches / "next/deep/copy") == whole
+    assert resident(branches / "next/deep/copy") > 0.5
 
 
 def test_what_is_below_a_snapshot_is_asked_for_once_and_a_branch_costs_one_lookup(tmp_path: Path) -> None:
