@@ -64,6 +64,7 @@ OPERATIONS: dict[str, Operation] = {
     "branch move": lambda repo, source: repo.move_branch("prod", "side"),
     "branch rename": lambda repo, source: repo.rename_branch("side", "aside"),
     "branch delete": lambda repo, source: repo.delete_branch("side"),
+    "branch move of the other": lambda repo, source: repo.move_branch("side", "prod"),
     "tag create": lambda repo, source: repo.create_tag("v2", "side"),
     "tag delete": lambda repo, source: repo.delete_tag("v1"),
 }
@@ -152,6 +153,12 @@ def operate_by_command(say: Say, name: str, folder: Path, source: Path) -> None:
     words = [word.format(source=source) for word in COMMANDS[name]]
     code = run([*words, "-r", str(folder)])
     say(ACK if code == 0 else f"exit code {code}")
+
+
+def operate_impatiently(say: Say, name: str, folder: Path, source: Path) -> None:
+    """One operation, waiting for locks no longer than makes sense in a test."""
+    environment.PATIENCE_S = 0.1  # in a process that ends with this function
+    operate(say, name, folder, source)
 
 
 def look(say: Say, folder: Path) -> None:

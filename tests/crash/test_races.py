@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from moorage.errors import RefMovedError
 from moorage.model.refs import RefRecord
 from tests.crash.forkserver import Ended, ForkServer, tracing_missing
 from tests.crash.ground import IS_SOAK, Ground
-from tests.crash.operations import ACK, OPERATIONS, look, look_impatiently, operate, write_source
+from tests.crash.operations import ACK, OPERATIONS, look, look_impatiently, operate, operate_impatiently, write_source
 from tests.crash.racing import (
     BRANCH,
     make_three,
@@ -194,6 +194,68 @@ def test_readers_never_wait_for_a_writer(ground: Ground, name: str) -> None:
         at += 1
     assert at > 10
     assert not wrong, "\n".join(wrong)
+
+
+_LATE = ("RefMovedError", "RefNotFoundError", "AlreadyExistsError")
+
+
+@needs(tracing_missing)
+@pytest.mark.parametrize(
+    ("frozen", "other"),
+    [
+        ("commit", "commit of one small file"),
+        ("commit of one small file", "commit"),
+        ("branch move", "commit of one small file"),
+        ("merge", "commit of one small file"),
+        ("branch rename", "branch move of the other"),
+        ("branch rename", "branch delete"),
+        ("branch delete", "branch rename"),
+    ],
+)
+def test_writers_do_not_wait_for_a_frozen_one(ground: Ground, frozen: str, other: str) -> None:
+    """A writer is frozen at each of its changes while another does its whole work, and then goes on.
+
+    Each is acknowledged, or told why not; of what was acknowledged nothing is lost.
+    """
+    before = _length(ground.expected(frozen).before)
+    wrong = []
+    at = 1
+    while True:
+        folder = ground.fresh()
+        second = functools.partial(operate_impatiently, name=other, folder=folder, source=ground.source)
+        trace = ground.trace(at, pause=True)
+        ended = ground.server.run(operate, frozen, folder, ground.source, trace=trace, meanwhile=second, timeout_s=20)
+        if ended.meanwhile is None:
+            break
+        said = [*ended.said, *ended.meanwhile.said]
+        where = f"frozen at {at}, {ended.touches[at - 1]}: {said}"
+        late = [word for word in said if word != ACK and not str(word).startswith(_LATE)]
+        if len(said) != 2 or late or ACK not in said:
+            wrong.append(f"{where} {ended.printed} {ended.meanwhile.printed}")
+        else:
+            state = _state(ground)
+            if "branch rename" in (frozen, other):
+                wrong += [f"{where}: leaves {state}"] * (not _is_renamed_well(state, other, ended.meanwhile.said))
+            elif _length(state) != before + said.count(ACK):
+                wrong.append(f"{where}: {_length(state) - before} records more than before")
+        at += 1
+    assert at > 10
+    assert not wrong, "\n".join(wrong)
+
+
+def _length(state: State) -> int:
+    """How many records there are."""
+    return sum(len(log) for _, log in state.logs)
+
+
+def _is_renamed_well(state: State, other: str, said: Sequence[object]) -> bool:
+    """Whether the branch stands under one name at most, and where it was moved to if it was moved."""
+    heads = state.heads()
+    names = {"branch 'side'", "branch 'aside'"} & heads.keys()
+    if other == "branch move of the other":
+        moved_to = heads["branch 'prod'"]
+        return len(names) == 1 and not state.warnings and (ACK not in said or heads[names.pop()] == moved_to)
+    return len(names) <= 1 and not state.warnings
 
 
 def _state(ground: Ground) -> State:
