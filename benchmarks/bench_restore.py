@@ -99,13 +99,13 @@ def same(one: Path, other: Path) -> bool:
 def judge(results: Results) -> None:
     """Compare with what the project expects of itself."""
     expected = Expectations()
-    for case in (NEW, SECOND, NOISE, SMALL):
+    for case in CASES:
         for peer in (BORG_LZ4, BORG_ZSTD):
-            if peer in results.names(case):
-                found = results.faster(case, MOORAGE, peer)
-                expected.at_least(f"{case}: times as fast as {peer}", 2.0, found)
-    if BORG_LZ4 not in results.names(NEW):
-        expected.unknown("restore", f"{BORG_LZ4} was not run")
+            if peer in results.names(case.name):
+                found = results.faster(case.name, MOORAGE, peer)
+                expected.at_least(f"{case.name}: times as fast as {peer}", 2.0, found)
+            elif results.names(case.name):
+                expected.unknown(case.name, f"{peer} was not run")
     expected.show()
 
 
