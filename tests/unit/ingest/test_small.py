@@ -1,4 +1,4 @@
-"""Are small files stored right whatever was stored before them, when what suited a kind of file is tried on the next?"""
+"""Are small files stored right whatever came before, when what suited a kind of file is tried on the next batch?"""
 
 from __future__ import annotations
 
