@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-
-from pathspec import GitIgnoreSpec
+from typing import TYPE_CHECKING
 
 from moorage.errors import InvalidInputError, UnreadableSourceError
+
+if TYPE_CHECKING:
+    from pathspec import GitIgnoreSpec
 
 IGNORE_FILE = ".moorageignore"
 
@@ -30,6 +32,8 @@ class IgnoreRules:
 
         Raises `UnreadableSourceError`, `InvalidInputError` for a pattern that is none.
         """
+        from pathspec import GitIgnoreSpec  # slow to import, and most sources have no such file
+
         file = folder / IGNORE_FILE
         try:
             lines = file.read_text(encoding="utf-8").splitlines()
