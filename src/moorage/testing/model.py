@@ -19,6 +19,8 @@ from moorage.model.names import join_path, split_path
 from moorage.model.refs import RefAction, RefKind
 from moorage.model.tree import EntryKind
 
+_SHOWN_BYTES = 40
+
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
@@ -26,6 +28,11 @@ class ModelFile:
 
     data: bytes
     executable: bool = False
+
+    def __repr__(self) -> str:
+        """As Python would write it, but for the middle of what is long."""
+        data = repr(self.data) if len(self.data) <= _SHOWN_BYTES else f"<{len(self.data)} bytes: {self.data[:8]!r}...>"
+        return f"ModelFile({data}{', executable=True' * self.executable})"
 
 
 @dataclass(frozen=True, slots=True)
