@@ -73,8 +73,9 @@ def _assemble(
 ) -> CachedFile | None:
     """Assemble `part`, which this takes over."""
     try:
-        # Somebody may have finished it between the look into the cache and the claim.
-        found = cache.find(part.entry, verify=False)
+        # Somebody may have finished it between the look into the cache and the claim; what stat said of it may not be
+        # written yet, so it is hashed rather than assembled once more.
+        found = cache.find(part.entry, verify=True)
         if found is None:
             assembly = Assembly(reader, part)
             begun(assembly)

@@ -9,15 +9,18 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from moorage.errors import DataError, StorageFullError
 from moorage.model.progress import NoProgress
+from moorage.model.tree import Entry
 from moorage.read import assembly as assembly_module
 from moorage.read.assembly import Assembly
 from moorage.read.cache import FileCache, Part
+from moorage.read.cached_file import CachedFile
 from moorage.read.file import FileReader
 from moorage.read.hydrate import hydrate, try_hydrate
 from tests.unit.read.caches import MIB, Store, noise
@@ -155,6 +158,25 @@ def test_several_threads_want_it_and_one_makes_it(store: Store) -> None:
         thread.join(60)
     assert len(inodes) == 4
     assert len(set(inodes)) == 1
+
+
+def test_what_was_published_a_moment_ago_is_not_assembled_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = store.entry("big")
+    with closing(hydrate(store.handle, store.cache, entry)) as first:
+        # The look into the cache came just before the file had its name, the claim just after, and what stat said of
+        # it is not written yet.
+        first.path.with_name(first.path.name + ".seen").unlink()
+        looks: list[bool] = []
+        find = FileCache.find
+
+        def look(cache: FileCache, entry: Entry, *, verify: bool) -> CachedFile | None:
+            looks.append(verify)
+            return find(cache, entry, verify=verify) if len(looks) > 1 else None
+
+        monkeypatch.setattr(FileCache, "find", look)
+        with closing(hydrate(store.handle, store.cache, entry)) as second:
+            assert os.fstat(second.fd).st_ino == os.fstat(first.fd).st_ino
+    assert len(looks) == 2
 
 
 OTHER = """
