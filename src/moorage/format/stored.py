@@ -133,7 +133,7 @@ def compress_many(parts: Sequence[memoryview], method: Method, level: int) -> li
     compressor = _contexts.entropy if method is Method.ENTROPY else _contexts.level(level)
     if len(parts) > 1 and hasattr(compressor, "multi_compress_to_buffer"):  # PyPy's has not
         frames = compressor.multi_compress_to_buffer(list(parts), threads=1)
-        each = (frames[number] for number in range(len(frames)))
+        each = [frames[number] for number in range(len(frames))]
         return [memoryview(frame) for frame in each]  # type: ignore[arg-type]  # a buffer, which its stub leaves out
     return [compressor.compress(part) for part in parts]
 
@@ -196,6 +196,18 @@ def decode_stored(stored: bytes | memoryview, *, kind: ObjectKind, raw_bytes: in
 
     `kind` and `raw_bytes` are what the footer or the index promised. Raises `CorruptDataError`, `NewerFormatError`.
     """
+    width, parts = take_apart(stored, kind=kind, raw_bytes=raw_bytes)
+    return put_together(width, [part if length is None else _decompress(part, length) for part, length in parts])
+
+
+def take_apart(
+    stored: bytes | memoryview, *, kind: ObjectKind, raw_bytes: int
+) -> tuple[int, list[tuple[memoryview, int | None]]]:
+    """The width of the elements (1 where there are no planes), and the parts that make an object's bytes.
+
+    Each part is a zstd frame and what it must decode to in bytes, or the bytes themselves and None. Raises
+    `CorruptDataError`, `NewerFormatError`.
+    """
     if len(stored) < HEADER_BYTES:
         raise CorruptDataError("a stored object is cut short")
     codec, kind_found, zero, raw_found, payload_bytes = _HEADER.unpack_from(stored)
@@ -207,17 +219,17 @@ def decode_stored(stored: bytes | memoryview, *, kind: ObjectKind, raw_bytes: in
     if codec == Codec.RAW:
         if len(payload) != raw_bytes:
             raise CorruptDataError("a stored object has the wrong length")
-        return bytes(payload)
+        return 1, [(payload, None)]
     if codec == Codec.ZSTD:
-        return _decompress(payload, raw_bytes)
+        return 1, [(payload, raw_bytes)]
     try:
         width = PLANE_WIDTHS[Codec(codec)]
     except (ValueError, KeyError) as error:
         raise NewerFormatError(f"an object is stored with unknown codec {codec}", hint="upgrade moorage") from error
-    return _decode_planes(payload, width, raw_bytes)
+    return width, _planes_of(payload, width, raw_bytes)
 
 
-def _decode_planes(payload: memoryview, width: int, raw_bytes: int) -> bytes:
+def _planes_of(payload: memoryview, width: int, raw_bytes: int) -> list[tuple[memoryview, int | None]]:
     length, tail = divmod(raw_bytes, width)
     position = 4 * width
     if len(payload) < position + tail:
@@ -225,30 +237,73 @@ def _decode_planes(payload: memoryview, width: int, raw_bytes: int) -> bytes:
     table = struct.unpack_from(f"<{width}I", payload)
     if position + sum(size & ~_ZSTD_BIT for size in table) + tail != len(payload):
         raise CorruptDataError("the planes of a stored object do not add up")
-    planes: list[bytes | memoryview] = []
+    parts: list[tuple[memoryview, int | None]] = []
     for size in table:
         stop = position + (size & ~_ZSTD_BIT)
-        plane = payload[position:stop]
-        if size & _ZSTD_BIT:
-            planes.append(_decompress(plane, length))
-        elif len(plane) == length:
-            planes.append(plane)
-        else:
+        is_frame = bool(size & _ZSTD_BIT)
+        if not is_frame and stop - position != length:
             raise CorruptDataError("a plane of a stored object has the wrong length")
+        parts.append((payload[position:stop], length if is_frame else None))
         position = stop
-    planes.append(payload[position:])
-    return native.join_planes(b"".join(planes), width)
+    parts.append((payload[position:], None))
+    return parts
+
+
+def put_together(width: int, parts: Sequence[Bytes]) -> bytes:
+    """The bytes of an object from its parts, all decoded."""
+    if width == 1:
+        return bytes(parts[0])
+    return native.join_planes(b"".join(parts), width)
 
 
 def _decompress(frame: memoryview, raw_bytes: int) -> bytes:
     """Decode exactly one frame of exactly `raw_bytes`; the size is compared before anything is allocated."""
     try:
-        parameters = zstandard.get_frame_parameters(frame)
-        if parameters.content_size != raw_bytes or parameters.dict_id or parameters.has_checksum:
-            raise CorruptDataError(f"a zstd frame claims {parameters.content_size} bytes instead of {raw_bytes}")
+        _check_frame(frame, raw_bytes)
         raw = _contexts.decompressor.decompress(frame, max_output_size=raw_bytes, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise CorruptDataError(f"a stored object does not decompress: {error}") from error
     if len(raw) != raw_bytes:
         raise CorruptDataError(f"a zstd frame holds {len(raw)} bytes instead of {raw_bytes}")
     return raw
+
+
+def _check_frame(frame: memoryview, raw_bytes: int) -> None:
+    parameters = zstandard.get_frame_parameters(frame)
+    if parameters.content_size != raw_bytes or parameters.dict_id or parameters.has_checksum:
+        raise CorruptDataError(f"a zstd frame claims {parameters.content_size} bytes instead of {raw_bytes}")
+
+
+def decompress_many(frames: Sequence[memoryview], sizes: Sequence[int]) -> list[Bytes]:
+    """What each of several frames holds, in one call that gives the GIL away once; each exactly of its size.
+
+    Raises `CorruptDataError`, which does not tell whose frame it is.
+    """
+    decompressor = _contexts.decompressor
+    if len(frames) < 2 or not hasattr(decompressor, "multi_decompress_to_buffer"):  # PyPy's has not
+        return [_decompress(frame, size) for frame, size in zip(frames, sizes, strict=True)]
+    try:
+        for frame, size in zip(frames, sizes, strict=True):
+            _check_frame(frame, size)
+            # What follows a frame is silently left alone when many are decoded.
+            if _frame_bytes(frame) != len(frame):
+                raise CorruptDataError("a zstd frame is cut short, or followed by something")
+        found = decompressor.multi_decompress_to_buffer(list(frames), threads=1)
+    except zstandard.ZstdError as error:
+        raise CorruptDataError(f"a stored object does not decompress: {error}") from error
+    decoded = [memoryview(found[at]) for at in range(len(found))]  # type: ignore[arg-type]  # see compress_many
+    if list(map(len, decoded)) != list(sizes):
+        raise CorruptDataError("a zstd frame does not hold what it claims")
+    return list(decoded)
+
+
+def _frame_bytes(frame: memoryview) -> int:
+    """How long a frame is, by the headers of its blocks (3 bytes: last, type, size; a run of type 1 is one byte)."""
+    position = zstandard.frame_header_size(frame)
+    while True:
+        if position + 3 > len(frame):
+            return position + 3
+        header = int.from_bytes(frame[position : position + 3], "little")
+        position += 3 + (1 if header >> 1 & 3 == 1 else header >> 3)
+        if header & 1:
+            return position

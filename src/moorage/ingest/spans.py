@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from moorage.format.choose import Chooser
-from moorage.format.run import encode_run
+from moorage.format.many import encode_run
 from moorage.format.stored import ZSTD, Encoding, encode_stored
 from moorage.model.digest import ChunkId
 from moorage.model.objects import ObjectKind

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from moorage.errors import CorruptDataError, KeyNotFoundError, MissingObjectError, MoorageError, NewerFormatError
 from moorage.format.keys import pack_key
+from moorage.format.many import decode_many
 from moorage.format.pack import MIN_PACK_BYTES, PACK_MAGIC, TRAILER_BYTES, data_end, decode_footer, decode_trailer
 from moorage.format.stored import decode_stored
 from moorage.model.digest import ObjectId, PackId
@@ -16,6 +17,7 @@ from moorage.storage.base import Storage
 _GAP_BYTES = 64 * 1024
 """Ranges nearer than this are read as one: fetching a gap is cheaper than asking twice."""
 _MAX_READ_BYTES = 8 * 1024 * 1024
+_MAX_DECODED_BYTES = 4 * 1024 * 1024
 
 
 def read_footer(storage: Storage, pack: PackId) -> bytes:
@@ -51,9 +53,17 @@ def decode_object(stored: bytes | memoryview, id: ObjectId, kind: ObjectKind, ra
     except (CorruptDataError, NewerFormatError) as error:
         # A codec that is really newer is refused where the footer names it: here it is a flipped bit.
         raise _damaged(id, kind, pack, error.message) from error
+    verify(raw, id, kind, pack)
+    return raw
+
+
+def verify(raw: bytes | memoryview, id: ObjectId, kind: ObjectKind, pack: PackId) -> None:
+    """Compare an object's bytes with its id: nothing comes out of a pack but through here.
+
+    Raises `CorruptDataError` naming the object and the pack.
+    """
     if ObjectId.of(raw) != id:
         raise _damaged(id, kind, pack, "its bytes are not what its id says")
-    return raw
 
 
 def _damaged(id: ObjectId, kind: ObjectKind, pack: PackId, why: str) -> CorruptDataError:
@@ -84,12 +94,45 @@ def read_objects(storage: Storage, wanted: Sequence[tuple[ObjectId, PackLocation
         numbers.sort(key=lambda number: wanted[number][1].offset_bytes)
         for group, span in _coalesce(numbers, wanted):
             data = memoryview(_fetch(storage, pack, span))
-            for number in group:
-                id, location = wanted[number]
-                start = location.offset_bytes - span.start
-                stored = data[start : start + location.stored_bytes]
-                found[number] = decode_object(stored, id, KIND_OF_ID[type(id)], location.raw_bytes, pack)
+            for batch in _batches(group, wanted):
+                decoded = _decode_objects(data, span.start, [wanted[number] for number in batch], pack)
+                found.update(zip(batch, decoded, strict=True))
     return [found[number] for number in range(len(wanted))]
+
+
+def _batches(numbers: Sequence[int], wanted: Sequence[tuple[ObjectId, PackLocation]]) -> Iterator[list[int]]:
+    """Objects that are decoded by few calls: not so many that their planes take much memory beside them."""
+    batch: list[int] = []
+    raw_bytes = 0
+    for number in numbers:
+        raw_bytes += wanted[number][1].raw_bytes
+        if batch and raw_bytes > _MAX_DECODED_BYTES:
+            yield batch
+            batch, raw_bytes = [], wanted[number][1].raw_bytes
+        batch.append(number)
+    if batch:
+        yield batch
+
+
+def _decode_objects(
+    data: memoryview, offset: int, wanted: Sequence[tuple[ObjectId, PackLocation]], pack: PackId
+) -> list[bytes]:
+    """Decode and verify objects from `data`, which starts at `offset` of `pack`; raises as `decode_object`."""
+    stored = [
+        (data[place.offset_bytes - offset : place.stop_bytes - offset], KIND_OF_ID[type(id)], place.raw_bytes)
+        for id, place in wanted
+    ]
+    try:
+        decoded = decode_many(stored)
+    except (CorruptDataError, NewerFormatError):
+        # One by one, to know which of them it is.
+        return [
+            decode_object(each, id, kind, raw_bytes, pack)
+            for (id, _), (each, kind, raw_bytes) in zip(wanted, stored, strict=True)
+        ]
+    for (id, _), (_, kind, _), raw in zip(wanted, stored, decoded, strict=True):
+        verify(raw, id, kind, pack)
+    return decoded
 
 
 def _coalesce(

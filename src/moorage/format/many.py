@@ -1,8 +1,10 @@
-"""How are neighbouring chunks of one file encoded together? Each as it would be alone, with a few calls for all.
+"""How are many chunks encoded and decoded together? Each as it would be alone, with a few calls for all.
 
-Threads that encode give the GIL away for each call of a compressor or of the kernel, and have to get it back, which
-takes longer than the call where several of them do so all the time. The byte planes of a whole run hold the planes of
-its chunks: byte i of the elements of a chunk that starts at offset s lies in plane (s + i) mod width of the run.
+Threads that encode or decode give the GIL away for each call of zstd or of the kernel, and have to get it back, which
+takes longer than the call where several of them do so all the time.
+
+The byte planes of a whole run hold the planes of its chunks: byte i of the elements of a chunk that starts at offset s
+lies in plane (s + i) mod width of the run.
 """
 
 from __future__ import annotations
@@ -17,8 +19,11 @@ from moorage.format.stored import (
     Encoding,
     Method,
     compress_many,
+    decompress_many,
     encode_stored,
     planes_payload,
+    put_together,
+    take_apart,
     with_header,
 )
 from moorage.model.objects import ObjectKind
@@ -74,3 +79,16 @@ def _planes(data: memoryview, chunks: Sequence[tuple[int, int]], width: int) -> 
         first = [number % width * length + number // width for number in range(start, start + width)]
         found.append([split[position : position + size] for position in first])
     return found
+
+
+def decode_many(stored: Sequence[tuple[memoryview, ObjectKind, int]]) -> list[bytes]:
+    """What `decode_stored` gives for each (stored object, kind, raw bytes).
+
+    Raises `CorruptDataError`, `NewerFormatError`, which do not tell whose it is: decode them one by one to know.
+    """
+    apart = [take_apart(data, kind=kind, raw_bytes=raw_bytes) for data, kind, raw_bytes in stored]
+    frames = [(part, size) for _, parts in apart for part, size in parts if size is not None]
+    decoded = iter(decompress_many([part for part, _ in frames], [size for _, size in frames]))
+    return [
+        put_together(width, [part if size is None else next(decoded) for part, size in parts]) for width, parts in apart
+    ]
