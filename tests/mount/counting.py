@@ -52,7 +52,7 @@ def _mixing(modes: passthrough.OpenModes, nodeid: int, caller: int, file: Any, *
     """Whatever is open, back this one if it can be backed."""
     assert modes._backings is not None
     backing = 0 if file is None else modes._backings.register(file.fd)
-    modes._modes.setdefault(nodeid, passthrough._Mode(backing, None)).opens += 1
+    modes._modes.setdefault(nodeid, passthrough.OpenMode(backing, None)).opens += 1
     return backing
 
 

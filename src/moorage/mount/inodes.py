@@ -20,6 +20,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 
+from moorage.mount.following import Standing
 from moorage.mount.view import Node
 
 ROOT = 1
@@ -55,6 +56,7 @@ class InodeTable:
         self._by_key: dict[tuple[object, ...], Slot] = {}
         self._lock = threading.Lock()
         self._next = ROOT + 1
+        self._latest: tuple[int, Standing | None] = (0, None)
 
     def __len__(self) -> int:
         """How many slots."""
@@ -79,8 +81,9 @@ class InodeTable:
         """The slot of `nodeid`, or None when the kernel has given it back (or for the root)."""
         return self._slots.get(nodeid)
 
-    def forget(self, forgotten: Iterable[tuple[int, int]]) -> None:
-        """Give back (nodeid, lookups)."""
+    def forget(self, forgotten: Iterable[tuple[int, int]]) -> list[int]:
+        """Give back (nodeid, lookups); the nodeids that are gone now."""
+        gone = []
         with self._lock:
             for nodeid, lookups in forgotten:
                 slot = self._slots.get(nodeid)
@@ -88,9 +91,11 @@ class InodeTable:
                     continue
                 slot.lookups -= lookups
                 if slot.lookups <= 0:
+                    gone.append(nodeid)
                     del self._slots[nodeid]
                     if self._by_key.get(slot.key) is slot:
                         del self._by_key[slot.key]
+        return gone
 
     def retire(self, nodeid: int) -> None:
         """Let no further lookup find this slot: the next one gives what it stands for another nodeid, a twin with the
@@ -99,6 +104,15 @@ class InodeTable:
             slot = self._slots.get(nodeid)
             if slot is not None and self._by_key.get(slot.key) is slot:
                 del self._by_key[slot.key]
+
+    def moment(self, standing: Standing) -> int:
+        """A number, greater than 0, for where the root stands: the same one as long as it stands there."""
+        with self._lock:
+            number, latest = self._latest
+            if latest != standing:
+                number += 1
+                self._latest = (number, standing)
+            return number
 
     def top(self, nodeid: int) -> Slot | None:
         """The first-level slot above `nodeid` (or itself), whose standing is the newest known for all below it; None

@@ -13,52 +13,26 @@ How long the kernel may keep what it is told:
   targets, pages. Nodeids are content, so none of it can become wrong. The root's own attributes are among these: a
   lifetime of 0 there would cost a GETATTR at each walk.
 
-Threads: any number at once. File and directory handles are numbers that are never used again.
+Threads: any number at once. What handles mean: see `opened`.
 """
 
 from __future__ import annotations
 
 import errno
-import itertools
 import os
-from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable, Iterable, Mapping
 
 from moorage.model.tree import EntryKind
 from moorage.mount.failures import Failures
 from moorage.mount.following import Standing
 from moorage.mount.inodes import ROOT, InodeTable
 from moorage.mount.kernel import wire
+from moorage.mount.kernel.opened import OpenDirectories, OpenDirectory, OpenFiles
 from moorage.mount.kernel.passthrough import OpenModes
 from moorage.mount.kernel.provenance import Provenance
+from moorage.mount.kernel.unthinking import Handler, Reply, without_thought
 from moorage.mount.kernel.wire import FOREVER_S, Opcode, OpenFlag
-from moorage.mount.view import ROOT_INODE, Listing, Node, Reader, View, no_xattr, target_of
-
-Reply: TypeAlias = "bytes | int | None"
-"""The body of a reply, or an errno, or no answer at all."""
-Handler: TypeAlias = Callable[[int, wire.Buffer, int], Reply]
-"""(nodeid, buffer with the whole request, its length) -> reply."""
-
-MUTATING = (
-    Opcode.SETATTR,
-    Opcode.SYMLINK,
-    Opcode.MKNOD,
-    Opcode.MKDIR,
-    Opcode.UNLINK,
-    Opcode.RMDIR,
-    Opcode.RENAME,
-    Opcode.LINK,
-    Opcode.WRITE,
-    Opcode.SETXATTR,
-    Opcode.REMOVEXATTR,
-    Opcode.CREATE,
-    Opcode.FALLOCATE,
-    Opcode.RENAME2,
-    Opcode.COPY_FILE_RANGE,
-    Opcode.COPY_FILE_RANGE_64,
-    Opcode.TMPFILE,
-)
-"""EROFS, whatever they say. The mount is read-only, so the kernel refuses most of them before they come here."""
+from moorage.mount.view import Node, View, no_xattr, target_of
 
 _WRITE_FLAGS = os.O_ACCMODE | os.O_TRUNC | os.O_CREAT | os.O_APPEND
 _FILE_FLAGS = OpenFlag.KEEP_CACHE | OpenFlag.NOFLUSH
@@ -68,18 +42,6 @@ _LOOKUP_BYTES = wire.ENTRY_HEAD.size + wire.ATTRIBUTES.size
 _DOTS = 2
 """Positions 0 and 1 of a listing are `.` and `..`. The kernel asks with a page at least, which has room for both."""
 _NAMES = {int(opcode): opcode.name for opcode in Opcode}
-
-
-class _OpenFile(NamedTuple):
-    nodeid: int
-    reader: Reader
-
-
-class _OpenDirectory(NamedTuple):
-    nodeid: int
-    node: Node
-    parent_inode: int
-    listing: Listing
 
 
 class Operations:
@@ -92,25 +54,25 @@ class Operations:
         owner: tuple[int, int],
         modes: OpenModes | None = None,
         provenance: Provenance | None = None,
+        moments: Mapping[int, Standing] | None = None,
     ) -> None:
         """Serve `view`; everything belongs to `owner` (uid, gid). `modes` says which files the kernel reads itself,
-        `provenance` writes down what is opened."""
+        `provenance` writes down what is opened, `moments` are those of the root that another server gave out."""
         self._view = view
         self._table = table
         self._modes = OpenModes() if modes is None else modes
         self._owner = owner
         self._provenance = provenance
-        self._handles = itertools.count(1)
-        self._files: dict[int, _OpenFile] = {}
-        self._directories: dict[int, _OpenDirectory] = {}
+        self._files = OpenFiles(lambda nodeid: view.open(self._node(nodeid)))
+        self._directories = OpenDirectories(view, table, self._node, {} if moments is None else moments)
         self._failures = Failures()
         self.handlers = self._table_of_handlers()
         """By opcode."""
+        self.after: dict[int, Callable[[int], None]] = {Opcode.RELEASE: self._modes.leave}
+        """By opcode: what is done with a nodeid when the kernel has taken the answer. A count goes down only then: if
+        the kernel asks again, because this server died, it must not go down twice."""
 
     def _table_of_handlers(self) -> list[Handler]:
-        handlers: list[Handler] = [_unknown] * wire.OPCODE_LIMIT
-        for opcode in MUTATING:
-            handlers[opcode] = _read_only
         known: dict[Opcode, Handler] = {
             Opcode.LOOKUP: self._lookup,
             Opcode.FORGET: self._forget,
@@ -130,15 +92,8 @@ class Operations:
             Opcode.GETXATTR: self._getxattr,
             Opcode.LISTXATTR: self._listxattr,
             Opcode.LSEEK: self._lseek,
-            Opcode.NOTIFY_REPLY: _no_answer,
-            Opcode.DESTROY: _done,
-            # ENOSYS is the answer that makes the kernel do these itself, and never ask again: closing and syncing need
-            # nothing, and a request that is being answered cannot be interrupted.
-            Opcode.FLUSH: _unknown,
-            Opcode.FSYNC: _unknown,
-            Opcode.FSYNCDIR: _unknown,
-            Opcode.INTERRUPT: _unknown,
         }
+        handlers = without_thought()
         for opcode, handler in known.items():
             handlers[opcode] = handler
         return handlers
@@ -177,12 +132,17 @@ class Operations:
         return reply
 
     def _forget(self, nodeid: int, buffer: wire.Buffer, _length: int) -> Reply:
-        self._table.forget([(nodeid, wire.FORGET_IN.unpack_from(buffer, wire.BODY)[0])])
+        self._give_back([(nodeid, wire.FORGET_IN.unpack_from(buffer, wire.BODY)[0])])
         return None
 
     def _batch_forget(self, _nodeid: int, buffer: wire.Buffer, length: int) -> Reply:
-        self._table.forget(wire.forgotten(buffer, length))
+        self._give_back(wire.forgotten(buffer, length))
         return None
+
+    def _give_back(self, lookups: Iterable[tuple[int, int]]) -> None:
+        gone = self._table.forget(lookups)
+        self._modes.forget(gone)
+        self._files.forget(gone)
 
     def _getattr(self, nodeid: int, _buffer: wire.Buffer, _length: int) -> Reply:
         return wire.attr(self._attributes(self._node(nodeid)))
@@ -209,7 +169,7 @@ class Operations:
         if flags & _WRITE_FLAGS:
             return errno.EROFS
         node = self._node(nodeid)
-        reader = self._view.open(node)
+        reader = self._view.open(node)  # anew each time: it may be hydrated by now
         try:
             caller = wire.PID_IN.unpack_from(buffer, wire.PID_AT)[0]
             is_direct = bool(flags & os.O_DIRECT)
@@ -223,30 +183,20 @@ class Operations:
             reader.close()
             self._table.retire(nodeid)
             return errno.ESTALE
-        handle = next(self._handles)
-        self._files[handle] = _OpenFile(nodeid, reader)
+        self._files.enter(nodeid, reader)
         if self._provenance is not None:
             self._provenance.opened(buffer, nodeid, node, self._standing(nodeid, node))
-        return wire.OPEN_OUT.pack(handle, _PASSTHROUGH_FLAGS if backing else _FILE_FLAGS, backing)
+        return wire.OPEN_OUT.pack(nodeid, _PASSTHROUGH_FLAGS if backing else _FILE_FLAGS, backing)
 
-    def _read(self, _nodeid: int, buffer: wire.Buffer, _length: int) -> Reply:
-        handle, offset, size = wire.READ_IN.unpack_from(buffer, wire.BODY)
-        file = self._files.get(handle)
-        if file is None:
-            return errno.EBADF
+    def _read(self, nodeid: int, buffer: wire.Buffer, _length: int) -> Reply:
+        _handle, offset, size = wire.READ_IN.unpack_from(buffer, wire.BODY)
         # All or nothing: the kernel takes a short answer for the end of the file and shows zeros behind it, so a
         # damaged chunk in the middle of a megabyte is an error for the megabyte. The kernel then asks page by page.
-        return file.reader.read_at(offset, size)
+        return self._files.reader(nodeid).read_at(offset, size)
 
-    def _release(self, _nodeid: int, buffer: wire.Buffer, _length: int) -> Reply:
-        self._close(wire.HANDLE_IN.unpack_from(buffer, wire.BODY)[0])
+    def _release(self, nodeid: int, _buffer: wire.Buffer, _length: int) -> Reply:
+        self._files.leave(nodeid)
         return b""
-
-    def _close(self, handle: int) -> None:
-        file = self._files.pop(handle, None)
-        if file is not None:
-            self._modes.leave(file.nodeid)
-            file.reader.close()
 
     def _lseek(self, nodeid: int, buffer: wire.Buffer, _length: int) -> Reply:
         _handle, offset, whence, _ = wire.LSEEK_IN.unpack_from(buffer, wire.BODY)
@@ -262,22 +212,18 @@ class Operations:
 
     def _opendir(self, nodeid: int, _buffer: wire.Buffer, _length: int) -> Reply:
         node = self._node(nodeid)
-        slot = self._table.get(nodeid)
-        above = None if slot is None else self._table.get(slot.parent)
-        parent_inode = ROOT_INODE if above is None else above.node.inode
-        handle = next(self._handles)
-        self._directories[handle] = _OpenDirectory(nodeid, node, parent_inode, self._view.listing(node))
+        handle = self._directories.enter(nodeid, node)
         return wire.OPEN_OUT.pack(handle, _DIRECTORY_FLAGS if self._view.is_lasting(node) else OpenFlag(0), 0)
 
-    def _readdir(self, _nodeid: int, buffer: wire.Buffer, _length: int) -> Reply:
-        return self._list(*wire.READ_IN.unpack_from(buffer, wire.BODY), plus=False)
+    def _readdir(self, nodeid: int, buffer: wire.Buffer, _length: int) -> Reply:
+        return self._list(nodeid, *wire.READ_IN.unpack_from(buffer, wire.BODY), plus=False)
 
-    def _readdirplus(self, _nodeid: int, buffer: wire.Buffer, _length: int) -> Reply:
-        return self._list(*wire.READ_IN.unpack_from(buffer, wire.BODY), plus=True)
+    def _readdirplus(self, nodeid: int, buffer: wire.Buffer, _length: int) -> Reply:
+        return self._list(nodeid, *wire.READ_IN.unpack_from(buffer, wire.BODY), plus=True)
 
-    def _list(self, handle: int, position: int, size: int, *, plus: bool) -> Reply:
+    def _list(self, nodeid: int, handle: int, position: int, size: int, *, plus: bool) -> Reply:
         """The lines from `position` that fit in `size` bytes; each with its lookup if `plus`."""
-        directory = self._directories.get(handle)
+        directory = self._directories.get(nodeid, handle)
         if directory is None:
             return errno.EBADF
         lookup_bytes = _LOOKUP_BYTES if plus else 0
@@ -305,7 +251,7 @@ class Operations:
         return wire.entry(self._table.remember(parent, name, node), valid_s, self._attributes(node))
 
     @staticmethod
-    def _dots(directory: _OpenDirectory, lookup_bytes: int) -> list[bytes]:
+    def _dots(directory: OpenDirectory, lookup_bytes: int) -> list[bytes]:
         """`.` and `..`, which never count as lookups: their nodeid, in READDIRPLUS, is 0."""
         nothing, mode = bytes(lookup_bytes), directory.node.mode
         return [
@@ -313,8 +259,8 @@ class Operations:
             nothing + wire.dirent(directory.parent_inode, 2, b"..", mode),
         ]
 
-    def _releasedir(self, _nodeid: int, buffer: wire.Buffer, _length: int) -> Reply:
-        self._directories.pop(wire.HANDLE_IN.unpack_from(buffer, wire.BODY)[0], None)
+    def _releasedir(self, nodeid: int, buffer: wire.Buffer, _length: int) -> Reply:
+        self._directories.leave(nodeid, wire.HANDLE_IN.unpack_from(buffer, wire.BODY)[0])
         return b""
 
     # -- extended attributes ----------------------------------------------------------------------
@@ -353,30 +299,15 @@ class Operations:
             path = path.rstrip("/") + "/" + wire.name(buffer, length).decode("utf-8", "backslashreplace")
         return self._failures.errno_of(_NAMES.get(opcode, f"request {opcode}"), path, error)
 
-    def unanswered(self, opcode: int, reply: bytes) -> None:
+    def unanswered(self, opcode: int, nodeid: int, reply: bytes) -> None:
         """Take back what `reply` promised, since the kernel no longer wanted it."""
         if opcode == Opcode.LOOKUP:
-            self._table.forget([(wire.ENTRY_HEAD.unpack_from(reply)[0], 1)])
-        elif opcode in (Opcode.OPEN, Opcode.OPENDIR):
-            handle = wire.OPEN_OUT.unpack_from(reply)[0]
-            self._directories.pop(handle, None)
-            self._close(handle)
-
-
-def _unknown(_nodeid: int, _buffer: wire.Buffer, _length: int) -> Reply:
-    return errno.ENOSYS
-
-
-def _read_only(_nodeid: int, _buffer: wire.Buffer, _length: int) -> Reply:
-    return errno.EROFS
-
-
-def _done(_nodeid: int, _buffer: wire.Buffer, _length: int) -> Reply:
-    return b""
-
-
-def _no_answer(_nodeid: int, _buffer: wire.Buffer, _length: int) -> Reply:
-    return None
+            self._give_back([(wire.ENTRY_HEAD.unpack_from(reply)[0], 1)])
+        elif opcode == Opcode.OPEN:
+            self._files.leave(nodeid)
+            self._modes.leave(nodeid)
+        elif opcode == Opcode.OPENDIR:
+            self._directories.leave(nodeid, wire.OPEN_OUT.unpack_from(reply)[0])
 
 
 def _sized(value: bytes, size: int) -> Reply:

@@ -28,6 +28,7 @@ import os
 import tempfile
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -92,26 +93,37 @@ def try_out(device: int, folder: Path) -> KernelBackings | None:
         return None
 
 
-class _Mode:
+class OpenMode:
     """How one nodeid is open."""
 
     __slots__ = ("backing", "opens", "seen")
 
-    def __init__(self, backing: int, seen: Seen | None) -> None:
+    def __init__(self, backing: int, seen: Seen | None, opens: int = 1) -> None:
+        """Open so often."""
         self.backing = backing
         """0: read from us."""
         self.seen = seen
         """Of the file that backs it, or that the kernel would not take."""
-        self.opens = 1
+        self.opens = opens
+        """At least as many as the kernel has."""
+
+
+class ModeJournal(Protocol):
+    """Where modes are written down before anybody hears of them, such as `ledger.Ledger`."""
+
+    def mode(self, nodeid: int, mode: OpenMode, /) -> None:
+        """How a nodeid is open now; with 0 opens, no longer."""
+        ...
 
 
 class OpenModes:
     """The modes of all nodeids that are open."""
 
-    def __init__(self, backings: Backings | None = None) -> None:
+    def __init__(self, backings: Backings | None = None, journal: ModeJournal | None = None) -> None:
         """Without `backings` everything is read from us, and there is nothing to decide."""
         self._backings = backings
-        self._modes: dict[int, _Mode] = {}
+        self._journal = journal
+        self._modes: dict[int, OpenMode] = {}
         self._refused: dict[tuple[int, int], float] = {}
         self._lock = threading.Lock()
         self._complained: set[int] = set()
@@ -131,12 +143,14 @@ class OpenModes:
         with self._lock:
             mode = self._modes.get(nodeid)
             if mode is None:
-                backing = 0 if file is None else self._register(file)
-                self._modes[nodeid] = _Mode(backing, wanted)
-                return backing
+                mode = OpenMode(0 if file is None else self._register(file), wanted)
+                self._modes[nodeid] = mode
+                self._write(nodeid, mode)
+                return mode.backing
             if mode.seen != wanted and not self._is_second_try(nodeid, caller, mode):
                 return None
             mode.opens += 1
+            self._write(nodeid, mode)
             return mode.backing
 
     def leave(self, nodeid: int) -> None:
@@ -144,15 +158,45 @@ class OpenModes:
         if self._backings is None:
             return
         with self._lock:
-            mode = self._modes[nodeid]
+            mode = self._modes.get(nodeid)
+            if mode is None:
+                return  # its count was given up with its name
             mode.opens -= 1
             if mode.opens == 0:
-                del self._modes[nodeid]
-                if mode.backing:
-                    with contextlib.suppress(OSError):  # the connection is gone, and all ids with it
-                        self._backings.give_back(mode.backing)
+                self._drop(nodeid, mode)
+            else:
+                self._write(nodeid, mode)
 
-    def _is_second_try(self, nodeid: int, caller: int, mode: _Mode) -> bool:
+    def forget(self, nodeids: Iterable[int]) -> None:
+        """The kernel knows these no longer, so nobody has them open, whatever was counted."""
+        if not self._modes:
+            return
+        with self._lock:
+            for nodeid in nodeids:
+                mode = self._modes.get(nodeid)
+                if mode is not None:
+                    mode.opens = 0
+                    self._drop(nodeid, mode)
+
+    def restore(self, modes: dict[int, OpenMode]) -> None:
+        """Go on where another process was; before anything else is asked."""
+        self._modes = modes if self._backings is not None else {}
+
+    def _drop(self, nodeid: int, mode: OpenMode) -> None:
+        """Written down first: an id that is lost is a file that stays in the cache too long, one that is used after it
+        was given back could be another file."""
+        del self._modes[nodeid]
+        self._write(nodeid, mode)
+        if mode.backing:
+            assert self._backings is not None
+            with contextlib.suppress(OSError):  # the connection is gone, and all ids with it
+                self._backings.give_back(mode.backing)
+
+    def _write(self, nodeid: int, mode: OpenMode) -> None:
+        if self._journal is not None:
+            self._journal.mode(nodeid, mode)
+
+    def _is_second_try(self, nodeid: int, caller: int, mode: OpenMode) -> bool:
         """Whether this was refused a moment ago, and may go along with `mode` now."""
         now = time.monotonic()
         refused = self._refused.pop((nodeid, caller), None)

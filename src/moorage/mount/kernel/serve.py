@@ -1,112 +1,77 @@
-"""How does a mount by the kernel's protocol begin, and how does it end?
+"""How does a mount by the kernel's protocol begin?
 
-It ends when it is unmounted, by whomever: then the kernel closes the connection and the serving threads return.
-SIGTERM, SIGINT and SIGHUP unmount. A mount in use is taken out of sight at once, those who use it are served for a few
-seconds more, and then the process goes, whatever they do; a second signal does not wait.
+It ends when it is unmounted, by whomever: then the kernel closes the connection and the serving threads return. See
+`ending` for signals.
 """
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import os
-import select
-import signal
-import threading
-from types import FrameType, TracebackType
-from typing import Self
+from collections.abc import Mapping
 
-from moorage.errors import LockedError, MoorageError, MountNotFoundError
 from moorage.mount import mountinfo
 from moorage.mount.driver import Place, Ready, Serving
+from moorage.mount.following import Standing
 from moorage.mount.inodes import InodeTable
 from moorage.mount.kernel import connect
+from moorage.mount.kernel.ending import SIGNALS, Wakeups, take_away, wait_for_end
 from moorage.mount.kernel.operations import Operations
-from moorage.mount.kernel.passthrough import OpenModes, try_out
+from moorage.mount.kernel.passthrough import KernelBackings, OpenModes, try_out
 from moorage.mount.kernel.provenance import Provenance
 from moorage.mount.kernel.session import THREADS, Negotiated, Session, handshake
 from moorage.mount.kernel.wire import InitFlag
 from moorage.mount.view import View
 
-_log = logging.getLogger(__name__)
-
-GRACE_S = 5.0
-"""How long those who still have files open are served after a signal."""
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_ENDED = 0
-"""What `Wakeups.wait` gives when it is no signal."""
-
-
-class Wakeups:
-    """What the waiting thread is woken by: signals, and the end of the session.
-
-    A pipe, because a signal handler must not touch a lock that the code it interrupts may hold.
-    """
-
-    def __enter__(self) -> Self:
-        """Take over the signals; only the main thread can."""
-        self._read, self._write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._takes_signals = threading.current_thread() is threading.main_thread()
-        if self._takes_signals:
-            self._before = {number: signal.signal(number, _nothing) for number in _SIGNALS}
-            self._before_fd = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Give the signals back."""
-        if self._takes_signals:
-            signal.set_wakeup_fd(self._before_fd)
-            for number, handler in self._before.items():
-                signal.signal(number, handler)
-        os.close(self._read)
-        os.close(self._write)
-
-    def ended(self) -> None:
-        """Wake the waiting thread, from any other."""
-        with contextlib.suppress(OSError):  # it no longer waits
-            os.write(self._write, bytes([_ENDED]))
-
-    def wait(self, timeout_s: float | None) -> int | None:
-        """A signal's number, `_ENDED`, or None when the time is over."""
-        ready, _, _ = select.select([self._read], [], [], timeout_s)
-        return os.read(self._read, 1)[0] if ready else None
-
-
-def _nothing(_number: int, _frame: FrameType | None) -> None:
-    """A handler there must be, or the signal would not be noticed; the pipe does the rest."""
-
 
 def serve(view: View, place: Place, ready: Ready) -> None:
     """The kernel driver (see `driver.Driver`)."""
-    with Wakeups() as wakeups:
-        fd = connect.connect(place.mountpoint, place.source, allow_other=place.allow_other)
-        try:
-            agreed = handshake(fd, passthrough=place.cache is not None)
-        except BaseException:
-            os.close(fd)
-            _detach(place.mountpoint)
-            raise
-        backings = None
-        if place.cache is not None and InitFlag.PASSTHROUGH in agreed.flags:
-            backings = try_out(fd, place.cache)
-        table = InodeTable()
-        provenance = None if place.opens is None else Provenance(place.opens, place.mountpoint, table)
-        owner = os.getuid(), os.getgid()
-        session = Session(fd, Operations(view, table, owner, OpenModes(backings), provenance))
+    with Wakeups(*SIGNALS) as wakeups:
+        fd, agreed = begin(place)
+        backings = backings_of(fd, agreed, place)
+        session = Session(fd, operations_of(view, place, InodeTable(), OpenModes(backings)))
         session.start(wakeups.ended)
         has_ended = False
         try:
-            entry = mountinfo.top_at(place.mountpoint)
-            device = "" if entry is None else entry.device
-            has_passthrough = backings is not None
-            details = _details(agreed, connect.raise_read_ahead(device), has_passthrough=has_passthrough)
-            ready(Serving(device, details, has_passthrough))
-            has_ended = _wait(wakeups, place.mountpoint, device)
+            serving = serving_of(place, agreed, has_passthrough=backings is not None)
+            ready(serving)
+            has_ended = wait_for_end(wakeups, place.mountpoint, serving.device)
         finally:
             if not has_ended:
-                _detach(place.mountpoint)
+                take_away(place.mountpoint)
+
+
+def begin(place: Place) -> tuple[int, Negotiated]:
+    """Mount, and agree with the kernel; the descriptor to serve, which the caller closes. Raises `MountError`."""
+    fd = connect.connect(place.mountpoint, place.source, allow_other=place.allow_other)
+    try:
+        return fd, handshake(fd, passthrough=place.cache is not None)
+    except BaseException:
+        os.close(fd)
+        take_away(place.mountpoint)
+        raise
+
+
+def backings_of(fd: int, agreed: Negotiated, place: Place) -> KernelBackings | None:
+    """Where backing files are registered, if the kernel lets us."""
+    if place.cache is None or InitFlag.PASSTHROUGH not in agreed.flags:
+        return None
+    return try_out(fd, place.cache)
+
+
+def operations_of(
+    view: View, place: Place, table: InodeTable, modes: OpenModes, moments: Mapping[int, Standing] | None = None
+) -> Operations:
+    """What answers requests; `moments` as for `Operations`."""
+    provenance = None if place.opens is None else Provenance(place.opens, place.mountpoint, table)
+    return Operations(view, table, (os.getuid(), os.getgid()), modes, provenance, moments)
+
+
+def serving_of(place: Place, agreed: Negotiated, *, has_passthrough: bool) -> Serving:
+    """What was mounted; raises its read-ahead, where that may be."""
+    entry = mountinfo.top_at(place.mountpoint)
+    device = "" if entry is None else entry.device
+    details = _details(agreed, connect.raise_read_ahead(device), has_passthrough=has_passthrough)
+    return Serving(device, details, has_passthrough)
 
 
 def _details(agreed: Negotiated, read_ahead_kib: int | None, *, has_passthrough: bool) -> str:
@@ -114,42 +79,3 @@ def _details(agreed: Negotiated, read_ahead_kib: int | None, *, has_passthrough:
     through = "passthrough" if has_passthrough else "no passthrough"
     spoken = f"FUSE 7.{agreed.minor} on a kernel of 7.{agreed.kernel_minor}"
     return f"{spoken}, {THREADS} threads, read-ahead {ahead}, {through}"
-
-
-def _wait(wakeups: Wakeups, mountpoint: str, device: str) -> bool:
-    """Wait for the end; True when it was unmounted, False when a signal wants us gone before that."""
-    is_stopping = False
-    while True:
-        woken_by = wakeups.wait(GRACE_S if is_stopping else None)
-        if woken_by == _ENDED:
-            return True
-        if woken_by is None or is_stopping:
-            _log.warning("%s is still in use; leaving all the same", mountpoint)
-            return False
-        is_stopping = True
-        _log.info("%s: unmounting %s", signal.Signals(woken_by).name, mountpoint)
-        _unmount(mountpoint, device)
-
-
-def _unmount(mountpoint: str, device: str) -> None:
-    entry = mountinfo.top_at(mountpoint)
-    if entry is not None and entry.device != device:
-        _log.error("something else (%s) was mounted over %s; it stays", entry.source, mountpoint)
-        return
-    try:
-        connect.detach(mountpoint)
-    except LockedError:
-        _log.info("%s is in use: taken out of sight, serving what is open for %g s more", mountpoint, GRACE_S)
-        _detach(mountpoint)
-    except MountNotFoundError:
-        pass  # somebody else was quicker
-    except MoorageError as error:
-        _log.error("%s", error)
-
-
-def _detach(mountpoint: str) -> None:
-    """Unmount without a word: nothing more can be done about it."""
-    entry = mountinfo.top_at(mountpoint)
-    if entry is not None and entry.is_ours:
-        with contextlib.suppress(MoorageError):
-            connect.detach(mountpoint, lazy=True)

@@ -20,6 +20,7 @@ import logging
 import os
 import select
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -51,6 +52,7 @@ WANTED = (
     | InitFlag.MAX_PAGES
     | InitFlag.CACHE_SYMLINKS
     | InitFlag.INIT_EXT
+    | InitFlag.HAS_RESEND
 )
 
 _ENDED = frozenset({errno.ENODEV, errno.ECONNABORTED, errno.EBADF})
@@ -137,9 +139,12 @@ class Session:
         self._fd = fd
         self._operations = operations
         self._counts = [[0] * wire.OPCODE_LIMIT for _ in range(threads)]
+        self._at_work = [threading.Lock() for _ in range(threads)]
+        """Each held by its thread from reading a request to writing the answer."""
+        self._is_stopping = False
         self._threads = [
-            threading.Thread(target=self._run, args=(counts,), name=f"fuse-{number}", daemon=True)
-            for number, counts in enumerate(self._counts)
+            threading.Thread(target=self._run, args=(counts, at_work), name=f"fuse-{number}", daemon=True)
+            for number, (counts, at_work) in enumerate(zip(self._counts, self._at_work, strict=True))
         ]
         self._serving = threads
         self._ending = threading.Lock()
@@ -157,14 +162,21 @@ class Session:
             thread.join(timeout_s)
         return not any(thread.is_alive() for thread in self._threads)
 
+    def stop(self, timeout_s: float) -> bool:
+        """Answer nothing that is read from now on, and wait for what is being answered; False when the time was over
+        first. The process must end then: whatever was read and not answered, the kernel sends again to the next."""
+        self._is_stopping = True
+        deadline = time.monotonic() + timeout_s
+        return all(lock.acquire(timeout=max(0.0, deadline - time.monotonic())) for lock in self._at_work)
+
     def counts(self) -> dict[str, int]:
         """How many requests of each kind came in so far."""
         totals = [sum(column) for column in zip(*self._counts, strict=True)]
         return {opcode.name: totals[opcode] for opcode in Opcode if totals[opcode]}
 
-    def _run(self, counts: list[int]) -> None:
+    def _run(self, counts: list[int], at_work: threading.Lock) -> None:
         try:
-            self._serve(counts)
+            self._serve(counts, at_work)
         except Exception:  # noqa: BLE001 - what is left of the session still serves
             _log.exception("a serving thread ended; the others go on")
         with self._ending:
@@ -174,13 +186,10 @@ class Session:
             os.close(self._fd)
             self._on_end()
 
-    def _serve(self, counts: list[int]) -> None:
+    def _serve(self, counts: list[int], at_work: threading.Lock) -> None:
         """The loop. Everything it touches for each request is a local name."""
-        fd, operations, handlers = self._fd, self._operations, self._operations.handlers
-        buffer = bytearray(BUFFER_BYTES)
+        fd, buffer, readv, smallest = self._fd, bytearray(BUFFER_BYTES), os.readv, wire.HEADER_IN.size
         vector = [buffer]
-        unpack, pack, header_bytes = wire.HEADER_IN.unpack_from, wire.HEADER_OUT.pack, wire.HEADER_OUT.size
-        readv, writev, limit, smallest = os.readv, os.writev, wire.OPCODE_LIMIT, wire.HEADER_IN.size
         while True:
             try:
                 length = readv(fd, vector)
@@ -192,30 +201,40 @@ class Session:
                 raise
             if length < smallest:
                 return  # not the device: nothing shorter than a header is ever read from it
-            _, opcode, unique, nodeid, _, _, _, _, _ = unpack(buffer)
-            if opcode >= limit:
-                opcode = 0  # no such request: the table says ENOSYS
-            counts[opcode] += 1
-            try:
-                reply = handlers[opcode](nodeid, buffer, length)
-            except Exception as error:  # noqa: BLE001 - nothing raises into the loop
-                reply = operations.failed(error, opcode, nodeid, buffer, length)
-                if opcode in wire.NEVER_ANSWERED:
-                    continue
-            if reply is None:
-                continue
-            try:
-                if isinstance(reply, int):
-                    writev(fd, (pack(header_bytes, -reply, unique),))
-                else:
-                    writev(fd, (pack(header_bytes + len(reply), 0, unique), reply))
-            except OSError as error:
-                self._not_taken(opcode, reply, error)
+            with at_work:
+                if self._is_stopping:
+                    return
+                self._answer(buffer, length, counts)
 
-    def _not_taken(self, opcode: int, reply: bytes | int, error: OSError) -> None:
+    def _answer(self, buffer: bytearray, length: int, counts: list[int]) -> None:
+        operations = self._operations
+        _, opcode, unique, nodeid, _, _, _, _, _ = wire.HEADER_IN.unpack_from(buffer)
+        if opcode >= wire.OPCODE_LIMIT:
+            opcode = 0  # no such request: the table says ENOSYS
+        counts[opcode] += 1
+        try:
+            reply = operations.handlers[opcode](nodeid, buffer, length)
+        except Exception as error:  # noqa: BLE001 - nothing raises into the loop
+            reply = operations.failed(error, opcode, nodeid, buffer, length)
+            if opcode in wire.NEVER_ANSWERED:
+                return
+        if reply is None:
+            return
+        try:
+            if isinstance(reply, int):
+                os.writev(self._fd, (wire.HEADER_OUT.pack(wire.HEADER_OUT.size, -reply, unique),))
+            else:
+                os.writev(self._fd, (wire.HEADER_OUT.pack(wire.HEADER_OUT.size + len(reply), 0, unique), reply))
+        except OSError as error:
+            self._not_taken(opcode, nodeid, reply, error)
+        else:
+            if opcode in operations.after:
+                operations.after[opcode](nodeid)
+
+    def _not_taken(self, opcode: int, nodeid: int, reply: bytes | int, error: OSError) -> None:
         """The kernel did not take an answer: because nobody waits for it any more, or because it is malformed (then it
         has ended the request with EIO itself)."""
         if error.errno not in _ENDED | _TRY_AGAIN:
             _log.error("the kernel refused the answer to request %d: %s", opcode, error)
         if isinstance(reply, bytes):
-            self._operations.unanswered(opcode, reply)
+            self._operations.unanswered(opcode, nodeid, reply)

@@ -160,6 +160,9 @@ class OpenFlag(enum.IntFlag):
     """Reads and maps go to the backing file whose id the reply names. Only NOFLUSH may stand beside it."""
 
 
+NOTIFY_RESEND = 7
+"""In the place of the error, with unique 0: send again what was read and not answered."""
+
 HEADER_IN = Struct("=IIQQIIIHH")
 HEADER_OUT = Struct("=IiQ")
 PID_IN = Struct("=I")
