@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,6 +149,13 @@ def mount_it(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MountIt]:
         clean_up(mounted.record)
         mounted.watchdog.cancel()
         mounted.handle.close()
+
+
+def eventually(is_so: Callable[[], bool]) -> None:
+    """Wait for it, without a pause between two looks."""
+    deadline = time.monotonic() + WATCHDOG_S / 4
+    while not is_so():
+        assert time.monotonic() < deadline, "it did not come to be so"
 
 
 def kill_later(pid: int) -> threading.Timer:

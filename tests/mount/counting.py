@@ -4,7 +4,8 @@
 
 Says `ready`, then answers each line of its input with one line of JSON: what has been asked so far, or, to `held`, what
 the server holds. A FLAG is a promise to break, as a negative control: `drop-pages` (no KEEP_CACHE), `forget-names` (no
-name outlives its lookup), `mix-modes` (an open that cannot share a mode is not refused).
+name outlives its lookup), `mix-modes` (an open that cannot share a mode is not refused), `never-burst` and
+`always-burst` (what is taken for a burst of walks).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from moorage.mount.kernel import operations, passthrough, serve, wire
+from moorage.mount.kernel import lifetimes, operations, passthrough, serve, wire
 from moorage.mount.kernel.session import Session
 from moorage.mount.server import MountRequest, run
 
@@ -64,6 +65,9 @@ def main() -> None:
         vars(operations)["_FILE_FLAGS"] = wire.OpenFlag.NOFLUSH
     if "forget-names" in broken:
         vars(operations)["FOREVER_S"] = 0
+    for flag, within_ns in (("never-burst", 0), ("always-burst", 1 << 62)):
+        if flag in broken:
+            vars(lifetimes)["_WITHIN_NS"] = within_ns
     if "mix-modes" in broken:
         setattr(passthrough.OpenModes, "enter", _mixing)  # noqa: B010 - to break it is the point
     threading.Thread(target=_answer, daemon=True).start()

@@ -16,6 +16,7 @@ import pytest
 
 from tests.mount import build
 from tests.mount.build import Content
+from tests.mount.conftest import eventually
 from tests.mount.counted import Counted, counted
 from tests.needs import needs_fuse, needs_tool
 
@@ -78,11 +79,33 @@ def test_a_walk_asks_for_the_first_name_only(count_it: CountIt) -> None:
         place = mount.path / "models/config/deep/leaf"
         os.stat(place)
         with mount.asked() as asked:
-            for _ in range(10):
+            for _ in range(5):
                 os.stat(place)
                 assert not os.path.exists(mount.path / "models/config/nothing")
-        assert asked["LOOKUP"] == 20 + 1  # and once for what is not there
+        assert asked["LOOKUP"] == 10 + 1  # and once for what is not there
         assert set(asked) == {"LOOKUP"}
+
+
+def test_a_burst_of_walks_asks_once_a_tick(count_it: CountIt) -> None:
+    with count_it("always-burst") as mount:
+        place = mount.path / "models/config/deep/leaf"
+        with mount.asked() as asked:
+            for _ in range(20_000):
+                os.stat(place)
+        assert asked["LOOKUP"] < 10_000
+        build.branch(mount.handle, "prod", {"models": {"config": {"deep": {"leaf": b"longer"}}}})
+        eventually(lambda: os.stat(place).st_size == len(b"longer"))
+        build.branch(mount.handle, "prod", {"models": b"now a file"})
+        eventually(lambda: not os.path.exists(place))
+
+
+def test_control_without_bursts_each_walk_asks(count_it: CountIt) -> None:
+    with count_it("never-burst") as mount:
+        place = mount.path / "models/config/deep/leaf"
+        with mount.asked() as asked:
+            for _ in range(500):
+                os.stat(place)
+        assert asked["LOOKUP"] >= 500
 
 
 def test_control_without_lifetimes_every_name_is_asked_for(count_it: CountIt) -> None:

@@ -7,7 +7,8 @@ errno with `failed`, so that nothing ever raises into the loop.
 How long the kernel may keep what it is told:
 
 * The first-level names of a mount that follows a branch, and names that mean a branch where everything is mounted: not
-  at all. Each walk through one is a LOOKUP, and that is where a moved branch is noticed. `View.is_lasting` knows them.
+  at all, or a tick of the clock while they come in bursts (see `lifetimes`). A walk through one is a LOOKUP, and that
+  is where a moved branch is noticed. `View.is_lasting` knows them.
 * Names of files where opens are written down: not at all (see `provenance`).
 * Everything else, for good: names below the root (also those that are not there), all attributes, listings, symlink
   targets, pages. Nodeids are content, so none of it can become wrong. The root's own attributes are among these: a
@@ -27,6 +28,7 @@ from moorage.mount.failures import Failures
 from moorage.mount.following import Standing
 from moorage.mount.inodes import ROOT, InodeTable
 from moorage.mount.kernel import wire
+from moorage.mount.kernel.lifetimes import Bursts
 from moorage.mount.kernel.opened import OpenDirectories, OpenDirectory, OpenFiles
 from moorage.mount.kernel.passthrough import OpenModes
 from moorage.mount.kernel.provenance import Provenance
@@ -66,6 +68,7 @@ class Operations:
         self._files = OpenFiles(lambda nodeid: view.open(self._node(nodeid)))
         self._directories = OpenDirectories(view, table, self._node, {} if moments is None else moments)
         self._failures = Failures()
+        self._bursts = Bursts()
         self.handlers = self._table_of_handlers()
         """By opcode."""
         self.after: dict[int, Callable[[int], None]] = {Opcode.RELEASE: self._modes.leave}
@@ -124,7 +127,7 @@ class Operations:
         node = self._view.lookup(directory, name)
         if node is None:
             return absent
-        reply = self._looked_up(nodeid, directory, name, node)
+        reply = self._looked_up(nodeid, directory, name, node, self._bursts)
         if self._provenance is not None and node.kind is EntryKind.FILE:
             found = wire.ENTRY_HEAD.unpack_from(reply)[0]
             standing = node.standing if nodeid == ROOT else self._standing(nodeid, directory)
@@ -245,10 +248,16 @@ class Operations:
         # Nothing at all means the end, so a buffer too small for one line must be an error.
         return b"".join(lines) if lines or room >= 0 else errno.EINVAL
 
-    def _looked_up(self, parent: int, directory: Node, name: str, node: Node) -> bytes:
-        is_traced = self._provenance is not None and node.kind is EntryKind.FILE
-        valid_s = FOREVER_S if self._view.is_lasting(directory, node) and not is_traced else 0
-        return wire.entry(self._table.remember(parent, name, node), valid_s, self._attributes(node))
+    def _looked_up(self, parent: int, directory: Node, name: str, node: Node, bursts: Bursts | None = None) -> bytes:
+        """The entry of `node`; with `bursts` it is the answer to a walk."""
+        valid_s = valid_ns = 0
+        if self._provenance is not None and node.kind is EntryKind.FILE:
+            pass  # an open has to be a walk
+        elif self._view.is_lasting(directory, node):
+            valid_s = FOREVER_S
+        elif bursts is not None:
+            valid_ns = bursts.walked()
+        return wire.entry(self._table.remember(parent, name, node), valid_s, self._attributes(node), valid_ns)
 
     @staticmethod
     def _dots(directory: OpenDirectory, lookup_bytes: int) -> list[bytes]:

@@ -247,9 +247,9 @@ def attributes(ino: int, size_bytes: int, time_ns: int, mode: int, nlink: int, o
     )
 
 
-def entry(nodeid: int, name_valid_s: int, packed_attributes: bytes) -> bytes:
+def entry(nodeid: int, name_valid_s: int, packed_attributes: bytes, name_valid_ns: int = 0) -> bytes:
     """Pack the answer to a lookup; the attributes are valid for good."""
-    return ENTRY_HEAD.pack(nodeid, 0, name_valid_s, FOREVER_S, 0, 0) + packed_attributes
+    return ENTRY_HEAD.pack(nodeid, 0, name_valid_s, FOREVER_S, name_valid_ns, 0) + packed_attributes
 
 
 def attr(packed_attributes: bytes) -> bytes:

@@ -1,0 +1,48 @@
+"""Is a name that may move kept only while walks come quickly?"""
+
+from __future__ import annotations
+
+from moorage.mount.kernel.lifetimes import TICK_NS, Bursts
+
+MS = 1_000_000
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_ns = 5_000 * MS
+
+    def __call__(self) -> int:
+        return self.now_ns
+
+
+def walks(bursts: Bursts, clock: Clock, count: int, every_ns: int) -> list[int]:
+    found = []
+    for _ in range(count):
+        found.append(bursts.walked())
+        clock.now_ns += every_ns
+    return found
+
+
+def test_sixteen_walks_within_ten_milliseconds_are_a_burst() -> None:
+    clock = Clock()
+    assert walks(Bursts(clock), clock, 20, MS // 2) == [0] * 16 + [TICK_NS] * 4
+
+
+def test_slower_walks_are_not() -> None:
+    clock = Clock()
+    assert set(walks(Bursts(clock), clock, 1000, MS)) == {0}
+
+
+def test_a_burst_ends_by_itself() -> None:
+    """While the kernel keeps the name it asks once a tick, which is no burst: evidence has to come anew."""
+    clock = Clock()
+    bursts = Bursts(clock)
+    assert walks(bursts, clock, 17, 0)[-1] == TICK_NS
+    assert walks(bursts, clock, 100, TICK_NS).count(TICK_NS) <= 3
+    assert bursts.walked() == 0
+
+
+def test_the_first_walk_is_none_whatever_the_clock_says() -> None:
+    clock = Clock()
+    clock.now_ns = 0
+    assert Bursts(clock).walked() == 0
