@@ -20,15 +20,18 @@ if TYPE_CHECKING:
     from moorage.api import Repository
     from moorage.api import open_path as open  # noqa: A004  # `moorage.open`, as in `dvc.api.open`
     from moorage.errors import MoorageError
+    from moorage.mount.pinned import Pinned, resolve
 
-__all__ = ["MoorageError", "Repository", "__version__", "open"]
+__all__ = ["MoorageError", "Pinned", "Repository", "__version__", "open", "resolve"]
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "MoorageError": ("moorage.errors", "MoorageError"),
+    "Pinned": ("moorage.mount.pinned", "Pinned"),
     "Repository": ("moorage.api", "Repository"),
     "open": ("moorage.api", "open_path"),
+    "resolve": ("moorage.mount.pinned", "resolve"),
 }
 
 

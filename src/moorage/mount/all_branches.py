@@ -236,10 +236,7 @@ class _Snapshots(Folder):
         return found is not None and found.is_directory
 
     def _line(self, here: Node, id: SnapshotId) -> Line:
-        snapshot = self._snapshots.snapshot(id)
-        name = id.hex()
-        root = Entry(name, EntryKind.DIRECTORY, snapshot.digest, snapshot.tree, snapshot.size_bytes, snapshot.time_ns)
-        return Line(name, View.child(here, root)._replace(standing=Standing.at(id, snapshot)))
+        return snapshot_line(here, Standing.at(id, self._snapshots.snapshot(id)))
 
 
 class _Top(Folder):
@@ -270,6 +267,13 @@ def everything(refs: Refs, snapshots: Snapshots, history: History) -> Folder:
             "at": _LoggedNames(heads, RefKind.BRANCH, "", 1),
         }
     )
+
+
+def snapshot_line(here: Node, standing: Standing) -> Line:
+    """A snapshot as a directory of the folder `here`, named by its id."""
+    name = standing.snapshot.hex()
+    root = Entry(name, EntryKind.DIRECTORY, standing.digest, standing.tree, standing.size_bytes, standing.time_ns)
+    return Line(name, View.child(here, root)._replace(standing=standing))
 
 
 def _link(name: str, depth: int, id: SnapshotId, time_ns: int, folder: str = "snapshots/") -> Entry:

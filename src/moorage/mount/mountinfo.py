@@ -28,6 +28,8 @@ class MountEntry:
     source: str
     options: str
     """Of the mount itself, with commas."""
+    root: str = "/"
+    """What of the file system is shown there: of a bind mount, perhaps a directory inside it."""
 
     @property
     def is_ours(self) -> bool:
@@ -44,7 +46,9 @@ def parse(text: bytes) -> list[MountEntry]:
         if len(left) < 6 or len(right) < 2:
             continue
         found.append(
-            MountEntry(_text(left[2]), _text(left[4]), _text(right[0]), _text(right[1]), _text(left[5])),
+            MountEntry(
+                _text(left[2]), _text(left[4]), _text(right[0]), _text(right[1]), _text(left[5]), _text(left[3])
+            ),
         )
     return found
 

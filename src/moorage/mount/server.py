@@ -20,7 +20,7 @@ from pathlib import Path
 
 from moorage.errors import InvalidInputError, MountError, StorageError
 from moorage.model.digest import SHORT_HEX_LENGTH
-from moorage.model.refs import RefKind
+from moorage.model.refs import RefKind, RefName
 from moorage.mount import libfuse, mountpoint, places, registry
 from moorage.mount.all_branches import everything
 from moorage.mount.driver import Driver, Place, Serving
@@ -29,6 +29,7 @@ from moorage.mount.hydration import Hydration
 from moorage.mount.kernel import serve as kernel
 from moorage.mount.open_log import OpenLog
 from moorage.mount.registry import MountRecord
+from moorage.mount.stood import Stood
 from moorage.mount.view import View
 from moorage.read.cache import FileCache
 from moorage.read.resolve import Resolved, resolve
@@ -170,6 +171,7 @@ def view_of(
     is_branch = record is not None and record.ref.kind is RefKind.BRANCH
     standing = Standing.at(resolved.id, resolved.snapshot, record.ref.name if record and is_branch else "")
     root: Root = Fixed(standing)
+    followed: RefName | None = None
     if (
         record is not None
         and is_branch
@@ -180,8 +182,8 @@ def view_of(
             f"refs/{record.ref.kind.folder}/{record.ref.name}",
         )
     ):
-        root = Following(handle.refs, handle.objects, record, standing, moved)
-    return View(handle.trees, hydration.open, root)
+        root, followed = Following(handle.refs, handle.objects, record, standing, moved), record.ref
+    return View(handle.trees, hydration.open, root, Stood(root, handle.refs, handle.objects, followed))
 
 
 class Claim:

@@ -44,6 +44,9 @@ XATTR_TREE = "user.moorage.tree"
 XATTR_SNAPSHOT = "user.moorage.snapshot"
 XATTR_BRANCH = "user.moorage.branch"
 
+SNAPSHOTS = ".snapshots"
+"""In the root of a mount of one revision: found but not listed, unless the tree has that name itself (see `stood`)."""
+
 
 class Trees(Protocol):
     """What the view needs of `TreeReader`."""
@@ -96,8 +99,13 @@ class Node(NamedTuple):
 
     @property
     def identity(self) -> tuple[object, ...]:
-        """What makes a file or symlink this one; a directory is also where it is, which its inode tells."""
-        return (self.kind, self.digest, self.mode, self.time_ns, self.size_bytes)
+        """What makes a file or symlink this one; a directory is also where it is, which its inode tells.
+
+        What was found by way of a branch is told from what was found in a named snapshot: only so can both say in which
+        snapshot they are.
+        """
+        is_of_branch = self.standing is not None and self.standing.branch != ""
+        return (self.kind, self.digest, self.mode, self.time_ns, self.size_bytes, is_of_branch)
 
     @property
     def is_directory(self) -> bool:
@@ -168,8 +176,15 @@ class Listing:
 class View:
     """A read-only file system over the trees of a repository."""
 
-    def __init__(self, trees: Trees, open_file: Callable[[Entry], Reader], root: Root | Folder) -> None:
-        """Show what `root` stands on, or what is in it."""
+    def __init__(
+        self,
+        trees: Trees,
+        open_file: Callable[[Entry], Reader],
+        root: Root | Folder,
+        snapshots: Folder | None = None,
+    ) -> None:
+        """Show what `root` stands on, or what is in it; `snapshots` is what is found below `SNAPSHOTS`."""
+        self._snapshots = snapshots
         self._trees = trees
         self._open_file = open_file
         self._root = root
@@ -210,7 +225,11 @@ class View:
         if directory.folder is not None:
             return directory.folder.lookup(directory, name)
         entry = self._trees.lookup(_tree_of(directory), name)
-        return None if entry is None else self.child(directory, entry)
+        if entry is not None:
+            return self.child(directory, entry)
+        if name == SNAPSHOTS and directory.entry is None and self._snapshots is not None:
+            return folder_in(directory, name, self._snapshots)
+        return None
 
     def listing(self, directory: Node) -> Listing:
         """What is in `directory`, pinned."""
