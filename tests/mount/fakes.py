@@ -10,7 +10,7 @@ from moorage.model.digest import ContentDigest, SnapshotId, TreeId
 from moorage.model.refs import RefAction, RefKind, RefName, RefRecord
 from moorage.model.snapshot import Snapshot
 from moorage.model.tree import Entry, EntryKind, Tree
-from moorage.mount.all_branches import everything
+from moorage.mount.all_branches import Everything
 from moorage.mount.following import Fixed, Following, Standing
 from moorage.mount.view import View
 from tests.mount.build import MOMENT_NS, Content, Link, Program
@@ -137,7 +137,7 @@ class FakeRepository:
 
     def whole_view(self) -> View:
         """A view of everything."""
-        return View(self, self.open, everything(self, self, self))
+        return View(self, self.open, Everything(self, self, self))
 
     def fixed_view(self, files: Mapping[str, Content]) -> View:
         """A view of one snapshot."""

@@ -44,6 +44,10 @@ BELOW = "~"
 _ID_PREFIX = re.compile(rf"[0-9a-f]{{{MIN_PREFIX},{2 * DIGEST_BYTES}}}")
 _TIME = re.compile(r"[0-9T:.,+Z-]+")
 _MOST_KNOWN = 4096
+_AT = "at"
+_TIMES = "times"
+_WORD = ":"
+"""In the word of a folder, before the part of a ref's name; in no such part."""
 
 
 class Refs(Protocol):
@@ -116,12 +120,12 @@ class Heads:
 class _Names(Folder):
     """Names of refs, one part at a time."""
 
-    def __init__(self, heads: Heads, kind: RefKind, prefix: str, depth: int) -> None:
-        """What follows `prefix` in the names of refs; `depth` is how many directories up the root is."""
+    def __init__(self, heads: Heads, kind: RefKind, prefix: str = "") -> None:
+        """What follows `prefix`, which is empty or ends with a slash, in the names of refs."""
         self._heads = heads
         self._kind = kind
         self._prefix = prefix
-        self._depth = depth
+        self.word = f"{kind.folder}{_WORD}{prefix}"
 
     def lookup(self, here: Node, name: str) -> Node | None:
         """See `Folder.lookup`."""
@@ -165,30 +169,35 @@ class _Names(Folder):
 
     def within(self, prefix: str) -> Folder:
         """The folder of the names with a longer prefix."""
-        return _Names(self._heads, self._kind, prefix, self._depth + 1)
+        return _Names(self._heads, self._kind, prefix)
 
     def line(self, here: Node, name: str, record: RefRecord) -> Entry | Line:
         """What a ref is shown as."""
-        return _link(name, self._depth, record.snapshot, record.time_ns)
+        return _link(name, 1 + self._prefix.count("/"), record.snapshot, record.time_ns)
 
 
 class _LoggedNames(_Names):
     """Names of branches, whose logs can be looked into."""
 
+    def __init__(self, heads: Heads, prefix: str = "") -> None:
+        super().__init__(heads, RefKind.BRANCH, prefix)
+        self.word = f"{_AT}{_WORD}{prefix}"
+
     def within(self, prefix: str) -> Folder:
-        return _LoggedNames(self._heads, self._kind, prefix, self._depth + 1)
+        return _LoggedNames(self._heads, prefix)
 
     def line(self, here: Node, name: str, record: RefRecord) -> Entry | Line:
-        return Line(name, folder_in(here, name, _Times(self._heads, record.ref, self._depth + 1)))
+        return Line(name, folder_in(here, name, _Times(self._heads, record.ref)))
 
 
 class _Times(Folder):
     """Where one branch stood, by time."""
 
-    def __init__(self, heads: Heads, ref: RefName, depth: int) -> None:
+    def __init__(self, heads: Heads, ref: RefName) -> None:
         self._heads = heads
         self._ref = ref
-        self._depth = depth
+        self._depth = 2 + ref.name.count("/")
+        self.word = f"{_TIMES}{_WORD}{ref.name}"
 
     def lookup(self, here: Node, name: str) -> Node | None:
         if not _TIME.fullmatch(name) or self._heads.head(self._ref) is None:
@@ -212,6 +221,8 @@ class _Times(Folder):
 
 class _Snapshots(Folder):
     """Every snapshot, by id."""
+
+    word = f"snapshots{_WORD}"
 
     def __init__(self, heads: Heads, snapshots: Snapshots, history: History) -> None:
         self._heads = heads
@@ -239,34 +250,41 @@ class _Snapshots(Folder):
         return snapshot_line(here, Standing.at(id, self._snapshots.snapshot(id)))
 
 
-class _Top(Folder):
+class Everything(Folder):
     """The root: names that never change."""
 
-    def __init__(self, folders: dict[str, Folder]) -> None:
-        self._folders = folders
+    word = _WORD
+
+    def __init__(self, refs: Refs, snapshots: Snapshots, history: History) -> None:
+        """Show all there is."""
+        heads = self._heads = Heads(refs)
+        self._folders: dict[str, Folder] = {
+            "branches": _Names(heads, RefKind.BRANCH),
+            "tags": _Names(heads, RefKind.TAG),
+            "snapshots": _Snapshots(heads, snapshots, history),
+            _AT: _LoggedNames(heads),
+        }
 
     def lookup(self, here: Node, name: str) -> Node | None:
+        """See `Folder.lookup`."""
         folder = self._folders.get(name)
         return None if folder is None else folder_in(here, name, folder)
 
     def lines(self, here: Node) -> list[Entry | Line]:
+        """See `Folder.lines`."""
         return [Line(name, folder_in(here, name, folder)) for name, folder in sorted(self._folders.items())]
 
     def is_lasting(self, found: Node | None) -> bool:
+        """See `Folder.is_lasting`."""
         return True
 
-
-def everything(refs: Refs, snapshots: Snapshots, history: History) -> Folder:
-    """The root of a mount of everything in a repository."""
-    heads = Heads(refs)
-    return _Top(
-        {
-            "branches": _Names(heads, RefKind.BRANCH, "", 1),
-            "tags": _Names(heads, RefKind.TAG, "", 1),
-            "snapshots": _Snapshots(heads, snapshots, history),
-            "at": _LoggedNames(heads, RefKind.BRANCH, "", 1),
-        }
-    )
+    def find(self, word: str) -> Folder:
+        """The folder of that word, also when there is nothing in it any more. Raises `KeyError`."""
+        kind, _, rest = word.partition(_WORD)
+        if kind == _TIMES:
+            return _Times(self._heads, RefName(RefKind.BRANCH, rest))
+        folder = self._folders[kind] if kind else self
+        return folder.within(rest) if rest and isinstance(folder, _Names) else folder
 
 
 def snapshot_line(here: Node, standing: Standing) -> Line:

@@ -116,7 +116,7 @@ class Following:
         moved: Callable[[Standing], None] = lambda standing: None,
     ) -> None:
         """Start at `record`, a living record of the branch to follow, whose snapshot is that of `standing`. `moved` is
-        told of each other one, in order."""
+        told of each other one, in order, before anybody else is."""
         self._refs = refs
         self._snapshots = snapshots
         self._asked = record.ref
@@ -147,10 +147,10 @@ class Following:
             if chain == known.chain:
                 return known.standing
             standing = self._standing_at(chain[-1], known.standing)
+            if standing != known.standing:
+                self._moved(standing)
             self._known = _Known(chain, standing)
             self._trouble = ""
-            if standing.snapshot != known.standing.snapshot:
-                self._moved(standing)
             return standing
 
     def _chase(self, seen: dict[RefName, RefRecord]) -> tuple[RefRecord, ...]:

@@ -12,13 +12,15 @@ The kernel counts: each name that a reply hands out is one lookup, and FORGET gi
 dropped, so the table is as large as what the kernel remembers. If an answer is lost the count is too high, never too
 low: a slot that stays too long is memory, one that goes too soon is an error for a reader.
 
-Derived and in memory only. Threads: any; one lock, held for a few dictionary operations.
+In memory; what changes is told to a journal before the kernel is told of it, so that another process can go on (see
+`ledger`). Threads: any; one lock, held for a few dictionary operations.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from typing import Protocol
 
 from moorage.mount.following import Standing
 from moorage.mount.view import Node
@@ -30,12 +32,12 @@ ROOT = 1
 class Slot:
     """What one nodeid stands for."""
 
-    __slots__ = ("is_shared", "key", "lookups", "name", "node", "nodeid", "parent")
+    __slots__ = ("is_retired", "is_shared", "key", "lookups", "name", "node", "nodeid", "parent")
 
-    def __init__(self, nodeid: int, key: tuple[object, ...], parent: int, name: str, node: Node) -> None:
+    def __init__(self, nodeid: int, parent: int, name: str, node: Node) -> None:
         """A slot nobody has looked up yet."""
         self.nodeid = nodeid
-        self.key = key
+        self.key = key_of(parent, name, node)
         self.parent = parent
         """Nodeid of the directory in which it was last looked up."""
         self.name = name
@@ -45,18 +47,59 @@ class Slot:
         self.lookups = 0
         self.is_shared = False
         """Whether it was looked up in more than one snapshot: nothing special where a branch is followed."""
+        self.is_retired = False
+        """Whether no further lookup finds it."""
+
+
+def key_of(parent: int, name: str, node: Node) -> tuple[object, ...]:
+    """What tells one slot from another."""
+    return (parent, name, node.digest) if node.is_directory else node.identity
+
+
+class Journal(Protocol):
+    """Where changes are written down before anybody hears of them, such as `ledger.Ledger`."""
+
+    def moment(self, standing: Standing, /) -> int:
+        """A number, greater than 0, for where the root stands; the same one for the same standing."""
+        ...
+
+    def remembered(self, slot: Slot, /, *, is_new: bool) -> None:
+        """A lookup more; `is_new` when anything else about the slot changed too."""
+        ...
+
+    def forgotten(self, nodeid: int, lookups: int, /) -> None:
+        """So many lookups are left."""
+        ...
+
+    def retired(self, nodeid: int, /) -> None:
+        """No further lookup finds this slot."""
+        ...
 
 
 class InodeTable:
     """All nodeids that the kernel may ask about."""
 
-    def __init__(self) -> None:
+    def __init__(self, journal: Journal | None = None) -> None:
         """Only the root, which is not in the table: it is looked up anew each time."""
         self._slots: dict[int, Slot] = {}
         self._by_key: dict[tuple[object, ...], Slot] = {}
         self._lock = threading.Lock()
         self._next = ROOT + 1
+        self._journal = journal
         self._latest: tuple[int, Standing | None] = (0, None)
+
+    def restore(self, slots: Iterable[Slot], next_nodeid: int) -> None:
+        """Go on where another table was; before anything else is asked."""
+        for slot in slots:
+            self._slots[slot.nodeid] = slot
+            if not slot.is_retired:
+                self._by_key[slot.key] = slot
+        self._next = next_nodeid
+
+    def slots(self) -> dict[int, Slot]:
+        """A copy of the whole table."""
+        with self._lock:
+            return dict(self._slots)
 
     def __len__(self) -> int:
         """How many slots."""
@@ -64,17 +107,21 @@ class InodeTable:
 
     def remember(self, parent: int, name: str, node: Node) -> int:
         """The nodeid of `node`, found as `name` in `parent`; counts one lookup."""
-        key: tuple[object, ...] = (parent, name, node.digest) if node.is_directory else node.identity
+        key = key_of(parent, name, node)
         with self._lock:
             slot = self._by_key.get(key)
+            is_new = slot is None
             if slot is None:
-                slot = Slot(self._next, key, parent, name, node)
+                slot = Slot(self._next, parent, name, node)
                 self._next += 1
                 self._by_key[key] = self._slots[slot.nodeid] = slot
-            else:
+            elif slot.node != node or slot.parent != parent or slot.name != name:
+                is_new = True
                 slot.is_shared |= slot.node.standing != node.standing
                 slot.parent, slot.name, slot.node = parent, name, node
             slot.lookups += 1
+            if self._journal is not None:
+                self._journal.remembered(slot, is_new=is_new)
             return slot.nodeid
 
     def get(self, nodeid: int) -> Slot | None:
@@ -95,6 +142,8 @@ class InodeTable:
                     del self._slots[nodeid]
                     if self._by_key.get(slot.key) is slot:
                         del self._by_key[slot.key]
+                if self._journal is not None:
+                    self._journal.forgotten(nodeid, max(slot.lookups, 0))
         return gone
 
     def retire(self, nodeid: int) -> None:
@@ -102,11 +151,17 @@ class InodeTable:
         same inode number. Whoever has the old one open goes on with it."""
         with self._lock:
             slot = self._slots.get(nodeid)
-            if slot is not None and self._by_key.get(slot.key) is slot:
-                del self._by_key[slot.key]
+            if slot is not None and not slot.is_retired:
+                slot.is_retired = True
+                if self._by_key.get(slot.key) is slot:
+                    del self._by_key[slot.key]
+                if self._journal is not None:
+                    self._journal.retired(nodeid)
 
     def moment(self, standing: Standing) -> int:
         """A number, greater than 0, for where the root stands: the same one as long as it stands there."""
+        if self._journal is not None:
+            return self._journal.moment(standing)
         with self._lock:
             number, latest = self._latest
             if latest != standing:

@@ -22,7 +22,7 @@ from moorage.errors import InvalidInputError, MountError, StorageError
 from moorage.model.digest import SHORT_HEX_LENGTH
 from moorage.model.refs import RefKind, RefName
 from moorage.mount import libfuse, mountpoint, places, registry
-from moorage.mount.all_branches import everything
+from moorage.mount.all_branches import Everything
 from moorage.mount.driver import Driver, Place, Serving
 from moorage.mount.following import Fixed, Following, Root, Standing
 from moorage.mount.hydration import Hydration
@@ -91,7 +91,7 @@ def run(request: MountRequest, ready: Callable[[MountRecord], None]) -> None:
         hydration = Hydration(handle, cache)
         claim = Claim(request, path, ready)
         if resolved is None:
-            view = View(handle.trees, hydration.open, everything(handle.refs, handle.objects, handle.history))
+            view = View(handle.trees, hydration.open, Everything(handle.refs, handle.objects, handle.history))
         else:
             claim.moved(Standing.at(resolved.id, resolved.snapshot))
             view = view_of(handle, resolved, hydration, pin=request.pin, moved=claim.moved)

@@ -128,6 +128,9 @@ class Line(NamedTuple):
 class Folder(abc.ABC):
     """What is in a directory that no tree has."""
 
+    word: str
+    """Tells which folder of the mount this is, so that another process finds the same one again."""
+
     @abc.abstractmethod
     def lookup(self, here: Node, name: str, /) -> Node | None:
         """The node called `name`; `here` is the folder's own."""
@@ -256,6 +259,12 @@ class View:
             inode = _inode_of_content(entry.digest, mode, entry.first_stored_ns)
             size, tree = entry.size_bytes, None
         return Node(kind, inode, mode, size, entry.first_stored_ns, entry.digest, entry, tree, directory.standing)
+
+    @staticmethod
+    def again(entry: Entry, inode: int, standing: Standing | None) -> Node:
+        """The node of an entry that another process has looked up, in whatever directory."""
+        nowhere = Node(EntryKind.DIRECTORY, ROOT_INODE, _DIRECTORY_MODE, 0, 0, _OF_FOLDERS, None, None, standing)
+        return View.child(nowhere, entry)._replace(inode=inode)
 
     def open(self, node: Node) -> Reader:
         """A reader of a file's bytes; the caller closes it."""

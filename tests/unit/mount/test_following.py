@@ -162,7 +162,7 @@ def test_a_fixed_root_asks_nobody(repository: FakeRepository) -> None:
     assert repository.probes == 0
 
 
-def test_it_tells_of_each_other_snapshot_and_of_nothing_else(repository: FakeRepository) -> None:
+def test_it_tells_of_each_other_standing_and_of_nothing_else(repository: FakeRepository) -> None:
     told: list[Standing] = []
     record = repository.records[branch("prod")][-1]
     start = Standing.at(record.snapshot, repository.snapshots[record.snapshot], "prod")
@@ -176,4 +176,4 @@ def test_it_tells_of_each_other_snapshot_and_of_nothing_else(repository: FakeRep
     root.now()
     repository.record("stable", RefAction.DELETE, second)
     root.now()
-    assert [standing.snapshot for standing in told] == [second]
+    assert [(standing.snapshot, standing.branch) for standing in told] == [(second, "prod"), (second, "stable")]
