@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_group
 
+from moorage.cli.commands import mount
 from moorage.cli.errors import ExitCode
 from moorage.cli.main import COMMANDS
 from tests.cli.command_line import CommandLine, Outcome
@@ -25,7 +27,13 @@ def _sections() -> dict[str, str]:
 
 
 def _documented(command: str) -> set[str]:
-    return set(re.findall(r"^\| `([^`]+)` \|", _sections()[command], flags=re.MULTILINE))
+    return set(re.findall(r"^\| `([^-`][^`]*)` \|", _sections()[command], flags=re.MULTILINE))
+
+
+def _documented_options(command: str) -> set[str]:
+    """Those with a line of their own."""
+    cells = re.findall(r"^\| (`--[^|]+) \|", _sections()[command], flags=re.MULTILINE)
+    return {option for cell in cells for option in re.findall(r"--[a-z-]+", cell)}
 
 
 def _keys(value: object, prefix: str = "") -> Iterator[str]:
@@ -115,6 +123,13 @@ def test_the_keys_of_mounts(store: CommandLine, tmp_path: Path) -> None:
     assert listed == [mounted]
     assert _printed([mounted]) == _documented("mount") == _documented("mounts")
     assert _printed([gone]) == _documented("umount")
+
+
+def test_the_options_of_mount_are_those_documented() -> None:
+    command = get_group(mount.app).commands["mount"]
+    taken = {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
+    everywhere = {"--help", "--json", "--quiet", "--repo"}
+    assert taken - everywhere == {*_documented_options("mount"), "--all"}
 
 
 def test_nothing_is_documented_for_cat() -> None:

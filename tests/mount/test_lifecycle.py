@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import select
 import signal
@@ -24,6 +25,7 @@ from moorage.errors import (
 )
 from moorage.mount import daemon, doctor, mountinfo, places, registry, serve, server
 from moorage.mount.doctor import CheckStatus
+from moorage.mount.kernel import connect
 from moorage.mount.registry import MountRecord, MountState
 from moorage.mount.server import MountRequest
 from tests.mount import build
@@ -159,6 +161,17 @@ print("done", record.log == "")
     assert "Traceback" not in err
 
 
+def test_a_log_for_programs(repository: Path, directory: Path, tmp_path: Path) -> None:
+    log = tmp_path / "mount.jsonl"
+    record = serve.mount(repository, "prod", directory, log=log, log_format="json")
+    serve.umount(directory)
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["level"] for line in lines] == ["info"] * len(lines)
+    [serving] = [line for line in lines if line["message"].startswith("serving prod")]
+    assert (serving["mountpoint"], serving["snapshot"]) == (str(directory), record.snapshot)
+    assert lines[-1]["message"] == f"{directory} is unmounted"
+
+
 def test_a_log_of_ones_own_choice(repository: Path, directory: Path, tmp_path: Path) -> None:
     record = serve.mount(repository, "prod", directory, log=tmp_path / "own" / "mount.log")
     assert record.log == str(tmp_path / "own" / "mount.log")
@@ -201,6 +214,61 @@ def test_unmounting_what_is_not_ours(directory: Path, tmp_path: Path) -> None:
         serve.umount(Path("/proc"))
     with pytest.raises(MountNotFoundError):
         serve.umount(tmp_path / "not there")
+
+
+def test_all_are_unmounted_and_each_is_reported(
+    repository: Path, directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))  # nothing of other tests
+    (tmp_path / "second").mkdir()
+    (tmp_path / "third").mkdir()
+    first = serve.mount(repository, "prod", directory)
+    second = serve.mount(repository, "prod", tmp_path / "second")
+    third = serve.mount(repository, "prod", tmp_path / "third")
+    kill(third.pid)
+    wait_for_end(third.pid)
+    try:
+        with (tmp_path / "second/d/f").open("rb") as file:
+            found = {record.mountpoint: error for record, error in serve.umount_all()}
+            kept = found.pop(second.mountpoint)
+            assert isinstance(kept, LockedError)
+            assert f"({os.getpid()})" in kept.message
+            assert found == {first.mountpoint: None, third.mountpoint: None}
+            assert file.read() == b"data"
+        assert not registry.is_alive(first)
+        assert [record.mountpoint for record, _ in serve.umount_all()] == [second.mountpoint]
+        assert serve.umount_all() == []
+        assert not registry.own()
+    finally:
+        for record in (second, third):
+            clean_up(record)
+
+
+def test_an_unmount_that_hangs_is_left_behind(
+    repository: Path, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Something on the way to the mountpoint does not answer, here a child that waits for a signal."""
+    record = serve.mount(repository, "prod", directory)
+    with monkeypatch.context() as patch:
+        patch.setattr(connect, "_DETACH", "import signal; signal.pause()")
+        patch.setattr(connect, "DETACH_TIMEOUT_S", 0.1)
+        with pytest.raises(MountError, match="was not unmounted within") as caught:
+            serve.umount(directory)
+    assert "--lazy" in str(caught.value.hint)
+    assert serve.umount(directory) == record
+
+
+def test_an_unmount_does_not_wait_for_a_server_that_does_not_end(
+    repository: Path, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = serve.mount(repository, "prod", directory)
+    os.kill(record.pid, signal.SIGSTOP)
+    monkeypatch.setattr(serve, "END_TIMEOUT_S", 0.1)
+    assert serve.umount(directory) == record
+    assert registry.is_alive(record)
+    assert mountinfo.top_at(str(directory)) is None
+    os.kill(record.pid, signal.SIGCONT)
+    wait_for_end(record.pid)
 
 
 # -- death -----------------------------------------------------------------------------------------

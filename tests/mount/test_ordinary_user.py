@@ -216,6 +216,32 @@ def test_everything_at_once_and_what_was_opened(place: Path) -> None:
     assert opened["uid"] == pwd.getpwnam("nobody").pw_uid
 
 
+OWNED = """
+serve.mount(here / "repository", "prod", here / "mnt", uid=1234, gid=4321, umask=0o007, driver=sys.argv[2])
+found = {"root": os.stat(here / "mnt").st_uid, "mode": oct(os.stat(here / "mnt").st_mode)}
+[line] = [line for line in Path(mountinfo.MOUNTINFO).read_text().splitlines() if f" {here}/mnt " in line]
+found["options"] = line.split()[-1].split(",")
+found["gone"] = [(record.mountpoint, error) for record, error in serve.umount_all()]
+found["left"] = mountinfo.top_at(str(here / "mnt")) is not None
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.parametrize("driver", ["kernel", "libfuse"])
+def test_owners_are_checked_here_too_and_all_of_ones_own_is_unmounted(place: Path, driver: str) -> None:
+    (place / "roots2").mkdir()
+    kept = serve.mount(place / "repository", "prod", place / "roots2", allow_other=True)
+    try:
+        found = report(place, OWNED, driver)
+        assert (found["root"], found["mode"]) == (1234, "0o40550")
+        assert "default_permissions" in found["options"]
+        assert found["gone"] == [[f"{place}/mnt", None]]
+        assert not found["left"]
+        assert mountinfo.top_at(kept.mountpoint) is not None  # root's own
+    finally:
+        serve.umount(place / "roots2")
+
+
 def test_others_and_even_root_stay_out(place: Path) -> None:
     """A mount of an ordinary user is his own, unless he asks for others and the administrator allows it."""
     program = """

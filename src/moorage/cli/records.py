@@ -11,6 +11,7 @@ from moorage.model.digest import SnapshotId
 from moorage.model.refs import RefRecord
 from moorage.model.snapshot import Snapshot
 from moorage.model.tree import Entry
+from moorage.mount.registry import MountRecord
 from moorage.read.resolve import Located
 
 Record = dict[str, object]
@@ -86,4 +87,22 @@ def log_record(record: RefRecord, position: int | None) -> Record:
         "actor": record.actor,
         "reason": record.reason,
         "time": utc(record.time_ns),
+    }
+
+
+def mount_record(record: MountRecord) -> Record:
+    """One line of `mounts --json`; what the kernel does not tell of other users' mounts is null."""
+    return {
+        "mountpoint": record.mountpoint,
+        "repository": record.repository,
+        "revision": record.revision,
+        "snapshot": record.snapshot or None,
+        "state": record.state.value,
+        "pinned": record.pinned,
+        "passthrough": record.passthrough,
+        "driver": record.driver or None,
+        "server_pid": record.pid or None,
+        "log_opens": record.log_opens,
+        "started": utc(record.started_ns) if record.started_ns else None,
+        "log": record.log or None,
     }

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from moorage.errors import MoorageError, MountError
 from moorage.mount import registry
+from moorage.mount.log_format import formatter
 from moorage.mount.registry import MountRecord
 from moorage.mount.server import MountRequest, run
 
@@ -31,7 +32,6 @@ START_TIMEOUT_S = 60.0
 """Opening a repository may mean building its index."""
 LOG_BYTES = 4 * 1024 * 1024
 LOG_GENERATIONS = 2
-LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
 def start(request: MountRequest) -> MountRecord:
@@ -116,7 +116,7 @@ def main(arguments: list[str]) -> None:
     if os.fork():
         os._exit(0)  # the caller waits for this half; nothing is buffered yet
     os.set_inheritable(pipe, False)
-    _log_to(request.log)
+    _log_to(request.log, request.log_format)
     reported = False
 
     def ready(record: MountRecord) -> None:
@@ -152,14 +152,14 @@ def _told(error: Exception) -> dict[str, object]:
     return {"kind": MountError.kind, "message": f"the server failed: {error!r}", "hint": None, "fields": {}}
 
 
-def _log_to(path: str) -> None:
-    """Send what is logged, and whatever the interpreter says, to `path`."""
+def _log_to(path: str, log_format: str) -> None:
+    """Send what is logged, in that format, and whatever the interpreter says, to `path`."""
     fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     os.dup2(fd, 1)
     os.dup2(fd, 2)
     os.close(fd)
     handler = logging.handlers.RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=LOG_GENERATIONS)
-    handler.setFormatter(logging.Formatter(LOG_FORMAT))
+    handler.setFormatter(formatter(log_format))
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(logging.INFO)

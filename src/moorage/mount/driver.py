@@ -7,11 +7,12 @@ protocol, `libfuse.serve` through libfuse.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
 from moorage.mount.open_log import OpenLog
+from moorage.mount.owner import Owner
 from moorage.mount.view import View
 
 
@@ -25,6 +26,8 @@ class Place:
     """What the table of mounts shows as the device: `repository#revision`."""
     allow_other: bool = False
     """Let other users in; the kernel then checks modes for them."""
+    owner: Owner = field(default_factory=lambda: Owner.of(None, None, None))
+    """Whose everything seems to be."""
     cache: Path | None = None
     """The folder in which hydrated files lie; None where nothing is hydrated."""
     opens: OpenLog | None = None

@@ -14,6 +14,7 @@ import time
 
 from moorage.errors import MoorageError
 from moorage.mount.errno_map import errno_of
+from moorage.mount.log_format import fields
 
 _log = logging.getLogger(__name__)
 
@@ -39,14 +40,15 @@ class Failures:
         is_expected = isinstance(error, MoorageError | OSError)
         if number == errno.EIO or not is_expected:
             name = errno.errorcode[number]
-            self._write(
-                f"{what} {path}: {name} because of {type(error).__name__}: {error}", error, is_expected=is_expected
-            )
+            cause = f"{type(error).__name__}: {error}"
+            line = f"{what} {path}: {name} because of {cause}"
+            named = fields(request=what, path=path, errno=name, cause=cause)
+            self._write(line, None if is_expected else error, named)
         return number
 
-    def _write(self, line: str, error: Exception, *, is_expected: bool) -> None:
+    def _write(self, line: str, unexpected: Exception | None, named: dict[str, object]) -> None:
         now = time.monotonic()
         if line == self._last_line and now - self._last_time < QUIET_S:
             return
         self._last_line, self._last_time = line, now
-        _log.error("%s", line, exc_info=None if is_expected else error)
+        _log.error("%s", line, exc_info=unexpected, extra=named)

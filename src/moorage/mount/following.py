@@ -27,6 +27,7 @@ from moorage.errors import MoorageError
 from moorage.model.digest import ContentDigest, SnapshotId, TreeId
 from moorage.model.refs import RefAction, RefName, RefRecord
 from moorage.model.snapshot import Snapshot
+from moorage.mount.log_format import fields
 
 _log = logging.getLogger(__name__)
 
@@ -170,9 +171,20 @@ class Following:
 
     def _standing_at(self, record: RefRecord, before: Standing) -> Standing:
         if not record.is_alive:
-            _log.warning("%s was deleted; staying on snapshot %s", record.ref, before.snapshot.short)
+            _log.warning(
+                "%s was deleted; staying on snapshot %s",
+                record.ref,
+                before.snapshot.short,
+                extra=fields(branch=record.ref.name, snapshot=before.snapshot.hex()),
+            )
             return before
-        _log.info("%s stands at %s (record %d)", record.ref, record.snapshot.short, record.number)
+        _log.info(
+            "%s stands at %s (record %d)",
+            record.ref,
+            record.snapshot.short,
+            record.number,
+            extra=fields(branch=record.ref.name, snapshot=record.snapshot.hex(), record=record.number),
+        )
         return Standing.at(record.snapshot, self._snapshots.snapshot(record.snapshot), record.ref.name)
 
     def _complain(self, trouble: str) -> None:

@@ -31,6 +31,7 @@ from moorage.mount.driver import Place, Ready, Serving
 from moorage.mount.failures import Failures
 from moorage.mount.kernel.wire import BLOCK_BYTES, FOREVER_S, NAME_MAX_BYTES
 from moorage.mount.open_log import Opened, caller_of
+from moorage.mount.owner import Owner
 from moorage.mount.view import Listing, Node, Reader, View, no_xattr, target_of
 
 _log = logging.getLogger(__name__)
@@ -70,9 +71,8 @@ def serve(view: View, place: Place, ready: Ready) -> None:
         ready(_serving(mfusepy, place))
 
     try:
-        mfusepy.FUSE(
-            LibfuseAdapter(view, begin, _note_of(mfusepy, place)), place.mountpoint, foreground=True, **options
-        )
+        adapter = LibfuseAdapter(view, place.owner, begin, _note_of(mfusepy, place))
+        mfusepy.FUSE(adapter, place.mountpoint, foreground=True, **options)
     except RuntimeError as error:
         if not answers.is_set():
             raise MountError(f"libfuse would not mount on {place.mountpoint} (error {error})") from error
@@ -118,12 +118,15 @@ class LibfuseAdapter:
 
     use_ns = True
 
-    def __init__(self, view: View, on_init: Callable[[], None], on_open: Note = lambda path, node: None) -> None:
-        """Serve `view`; `on_init` is called when libfuse begins, `on_open` after each open of a file."""
+    def __init__(
+        self, view: View, owner: Owner, on_init: Callable[[], None], on_open: Note = lambda path, node: None
+    ) -> None:
+        """Serve `view`; everything belongs to `owner`. `on_init` is called when libfuse begins, `on_open` after each
+        open of a file."""
         self._view = view
         self._on_init = on_init
         self._on_open = on_open
-        self._owner = {"st_uid": os.getuid(), "st_gid": os.getgid()}
+        self._owner = owner
         self._failures = Failures()
         self._handles = itertools.count(1)
         self._lock = threading.Lock()
@@ -169,7 +172,7 @@ class LibfuseAdapter:
     def _attributes(self, node: Node) -> dict[str, int]:
         return {
             "st_ino": node.inode,
-            "st_mode": node.mode,
+            "st_mode": self._owner.shown(node.mode),
             "st_nlink": node.links,
             "st_size": node.size_bytes,
             "st_blocks": (node.size_bytes + 511) // 512,
@@ -177,7 +180,8 @@ class LibfuseAdapter:
             "st_atime": node.time_ns,
             "st_mtime": node.time_ns,
             "st_ctime": node.time_ns,
-            **self._owner,
+            "st_uid": self._owner.uid,
+            "st_gid": self._owner.gid,
         }
 
     def readlink(self, path: str) -> str:

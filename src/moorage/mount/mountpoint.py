@@ -15,6 +15,7 @@ import errno
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -28,6 +29,7 @@ MAX_STALE_LAYERS = 16
 """Dead mounts on top of each other; nobody has more."""
 
 ANSWER_TIMEOUT_S = 3.0
+USERS_TIMEOUT_S = 1.0
 _ASK = """
 import os, sys
 try:
@@ -187,8 +189,12 @@ def users_of(path: str) -> list[str]:
 
 
 def busy(path: str, cause: LockedError) -> LockedError:
-    """The error for a mount that is in use, with those who use it."""
-    users = users_of(path)
+    """The error for a mount that is in use, with those who use it, as far as they are found in a second: to read the
+    maps of a process may mean to wait for what it waits for."""
+    users: list[str] = []
+    search = threading.Thread(target=lambda: users.extend(users_of(path)), daemon=True)
+    search.start()
+    search.join(USERS_TIMEOUT_S)
     shown = ", ".join(users[:5]) + (f" and {len(users) - 5} more" if len(users) > 5 else "")
     error = LockedError(
         cause.message + (f" by {shown}" if users else ""),

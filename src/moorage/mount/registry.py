@@ -101,8 +101,19 @@ def remove(path: str, pid: int) -> None:
 def mounts() -> list[MountRecord]:
     """All mounts of moorage that this user can know of, by mountpoint: his own, and what else the kernel shows."""
     entries = [entry for entry in mountinfo.mounted() if entry.is_ours]
+    found = _claimed(entries)
+    claimed = {record.device for record in found}
+    found.extend(_unclaimed(entry) for entry in entries if entry.device not in claimed)
+    return sorted(found, key=lambda record: record.mountpoint)
+
+
+def own() -> list[MountRecord]:
+    """The mounts of this user, by mountpoint; asks nothing of any file system but the one with the records."""
+    return _claimed([entry for entry in mountinfo.mounted() if entry.is_ours])
+
+
+def _claimed(entries: list[MountEntry]) -> list[MountRecord]:
     found: list[MountRecord] = []
-    claimed: set[str] = set()
     directory = places.records_directory()
     for path in sorted(directory.glob("*.json")) if directory.is_dir() else ():
         record = _read(path)
@@ -113,14 +124,12 @@ def mounts() -> list[MountRecord]:
             path.unlink(missing_ok=True)
             continue
         found.append(replace(record, state=state))
-        claimed.add(record.device)
-    found.extend(_unclaimed(entry) for entry in entries if entry.device not in claimed)
     return sorted(found, key=lambda record: record.mountpoint)
 
 
 def find(device: str) -> MountRecord | None:
-    """The record of the mounted file system `device`."""
-    return next((record for record in mounts() if record.device == device), None)
+    """What this user has recorded of the mounted file system `device`."""
+    return next((record for record in own() if record.device == device), None)
 
 
 def is_alive(record: MountRecord) -> bool:

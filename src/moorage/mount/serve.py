@@ -10,18 +10,20 @@ import logging
 import os
 import select
 import sys
+import time
 from pathlib import Path
 
-from moorage.errors import LockedError, MountNotFoundError
+from moorage.errors import LockedError, MoorageError, MountNotFoundError
 from moorage.mount import daemon, mountinfo, mountpoint, places, registry
 from moorage.mount.kernel import connect
-from moorage.mount.registry import MountRecord
+from moorage.mount.log_format import TEXT, formatter
+from moorage.mount.registry import MountRecord, MountState
 from moorage.mount.server import EVERYTHING, MountRequest, run
 
-__all__ = ["EVERYTHING", "mount", "umount"]
+__all__ = ["EVERYTHING", "mount", "umount", "umount_all"]
 
-END_TIMEOUT_S = 5.0
-"""How long `umount` waits for the server to be gone; the mount itself is gone before."""
+END_TIMEOUT_S = 4.5
+"""How long `umount` takes at most: when the mount is gone, its server has the rest of this to end."""
 
 
 def mount(
@@ -32,8 +34,12 @@ def mount(
     foreground: bool = False,
     pin: bool = False,
     allow_other: bool = False,
+    uid: int | None = None,
+    gid: int | None = None,
+    umask: int | None = None,
     driver: str = "kernel",
     log: Path | None = None,
+    log_format: str = TEXT,
     cache_bytes: int | None = None,
     log_opens: bool = False,
 ) -> MountRecord:
@@ -41,8 +47,10 @@ def mount(
     `revision`, all of them together.
 
     Returns when the mount answers, and serves it in the background; with `foreground`, serves it here and returns when
-    it is unmounted or a signal ends it. A branch is followed unless `pin`. `log` is where the server logs; by default a
-    file under the XDG state directory, in the foreground the standard error. `cache_bytes` is how large the cache of
+    it is unmounted or a signal ends it. A branch is followed unless `pin`. `allow_other` lets other users in; all seems
+    to belong to `uid` and `gid` (by default of this process), and no mode has the bits of `umask`. `log` is where the
+    server logs; by default a file under the XDG state directory, in the foreground the standard error; `log_format` is
+    `text` or `json`. `cache_bytes` is how large the cache of
     hydrated files may be, by default the smaller of 20 GiB and a tenth of the disk; 0 hydrates nothing. `log_opens`
     writes down who opens what (`places.opens_file`).
 
@@ -55,14 +63,18 @@ def mount(
         mountpoint=os.path.abspath(directory),
         pin=pin,
         allow_other=allow_other,
+        uid=uid,
+        gid=gid,
+        umask=umask,
         driver=driver,
         log="" if log is None and foreground else os.path.abspath(log or _default_log(directory)),
+        log_format=log_format,
         cache_bytes=cache_bytes,
         log_opens=log_opens,
     )
     if not foreground:
         return daemon.start(request)
-    _log_in_foreground(request.log)
+    _log_in_foreground(request.log, request.log_format)
     records: list[MountRecord] = []
     run(request, records.append)
     return records[0]
@@ -72,7 +84,7 @@ def _default_log(directory: Path) -> Path:
     return places.log_file(mountpoint.real_path(directory))
 
 
-def _log_in_foreground(path: str) -> None:
+def _log_in_foreground(path: str, log_format: str) -> None:
     """Log to `path`, or to the standard error if nobody has set up anything else."""
     logger = logging.getLogger("moorage")
     if path:
@@ -80,39 +92,68 @@ def _log_in_foreground(path: str) -> None:
     elif logger.hasHandlers():
         return
     handler = logging.FileHandler(path) if path else logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter(daemon.LOG_FORMAT))
+    handler.setFormatter(formatter(log_format))
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
 
 
 def umount(directory: Path, *, lazy: bool = False) -> MountRecord:
-    """Unmount what moorage has mounted on `directory`, and wait until its server is gone.
+    """Unmount what moorage has mounted on `directory`, and wait until its server is gone, but not longer than 5 s.
 
     `lazy` takes it out of sight at once, also when it is in use; those who use it are served until they are done.
     Returns what was mounted. Raises `MountNotFoundError`, `LockedError` (with `users`), `MountError`.
     """
-    path = mountpoint.real_path(directory)
+    deadline = time.monotonic() + END_TIMEOUT_S
+    given = os.path.abspath(directory)
+    # What the kernel lists is a real path already. To look for symlinks would be to ask the file systems on the way.
+    record = _detach(given if mountinfo.top_at(given) else mountpoint.real_path(given), lazy=lazy)
+    if not lazy:
+        _wait_for_end(record, deadline)
+    return record
+
+
+def umount_all(*, lazy: bool = False) -> list[tuple[MountRecord, MoorageError | None]]:
+    """Unmount all that this user has mounted, the newest first, since it may lie in an older one; each with what kept
+    it from being unmounted. Waits for their servers as `umount` does, for all of them together."""
+    done: list[tuple[MountRecord, MoorageError | None]] = []
+    for record in sorted(registry.own(), key=lambda record: record.started_ns, reverse=True):
+        if record.state is MountState.DETACHED:
+            continue
+        try:
+            done.append((_detach(record.mountpoint, lazy=lazy), None))
+        except MoorageError as error:
+            done.append((record, error))
+    deadline = time.monotonic() + END_TIMEOUT_S
+    for record, kept in done:
+        if kept is None and not lazy:
+            _wait_for_end(record, deadline)
+    return done
+
+
+def _detach(path: str, *, lazy: bool) -> MountRecord:
     entry = mountinfo.top_at(path)
     if entry is None or not entry.is_ours:
         what = "nothing is" if entry is None else f"a file system of type {entry.fstype} is"
         raise MountNotFoundError(f"{what} mounted at {path}", hint="`moorage mounts` lists what is", mountpoint=path)
     record = registry.find(entry.device)
     try:
-        connect.detach(path, lazy=lazy)
+        connect.detach_within(connect.DETACH_TIMEOUT_S, path, lazy=lazy)
     except LockedError as error:
         raise mountpoint.busy(path, error) from error
     if record is None:
         repository, _, revision = entry.source.rpartition("#")
         return MountRecord(path, repository, revision, 0, 0, "", "", device=entry.device)
-    if not lazy:
-        _wait_for_end(record)
-        with contextlib.suppress(OSError):
-            registry.remove(path, record.pid)
     return record
 
 
-def _wait_for_end(record: MountRecord) -> None:
-    """Wait for the server's process, if it is the one that was recorded."""
+def _wait_for_end(record: MountRecord, deadline: float) -> None:
+    """Wait for the server's process, if it is the one that was recorded, and see to it that nothing is left of it."""
+    _wait_for_process(record, deadline)
+    with contextlib.suppress(OSError):
+        registry.remove(record.mountpoint, record.pid)
+
+
+def _wait_for_process(record: MountRecord, deadline: float) -> None:
     if record.pid in (0, os.getpid()) or not registry.is_alive(record):
         return
     try:
@@ -120,6 +161,6 @@ def _wait_for_end(record: MountRecord) -> None:
     except OSError:
         return  # gone in between, or a system without process descriptors
     try:
-        select.select([process], [], [], END_TIMEOUT_S)
+        select.select([process], [], [], max(0.0, deadline - time.monotonic()))
     finally:
         os.close(process)

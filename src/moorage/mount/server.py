@@ -27,7 +27,9 @@ from moorage.mount.driver import Driver, Place, Serving
 from moorage.mount.following import Fixed, Following, Root, Standing
 from moorage.mount.hydration import Hydration
 from moorage.mount.kernel import serve as kernel
+from moorage.mount.log_format import fields, formatter
 from moorage.mount.open_log import OpenLog
+from moorage.mount.owner import Owner
 from moorage.mount.registry import MountRecord
 from moorage.mount.stood import Stood
 from moorage.mount.view import View
@@ -55,12 +57,18 @@ class MountRequest:
     pin: bool = False
     """Stay on the snapshot at which the branch stands now."""
     allow_other: bool = False
+    uid: int | None = None
+    """Whose everything seems to be; None is whoever serves it."""
+    gid: int | None = None
+    umask: int | None = None
+    """Bits that no mode has; None takes none away."""
     driver: str = "kernel"
     log: str = ""
     """Empty when it logs to its terminal."""
+    log_format: str = "text"
+    """One of `log_format.FORMATS`."""
     cache_bytes: int | None = None
     """How large the file cache may be; 0 hydrates nothing, None is the default of `FileCache`."""
-
     log_opens: bool = False
     """Write down who opens what (`places.opens_file`)."""
 
@@ -70,13 +78,14 @@ class MountRequest:
         return self.revision == EVERYTHING
 
     def __post_init__(self) -> None:
-        """Refuse a driver that does not exist, and what contradicts itself."""
+        """Refuse a driver or a log format that does not exist, and what contradicts itself."""
         if self.is_everything and self.pin:
             raise InvalidInputError(
                 "a mount of everything cannot be pinned", hint="mount one branch with --pin, or read below snapshots/"
             )
         if self.driver not in DRIVERS:
             raise InvalidInputError(f"there is no driver {self.driver!r}", hint=f"one of: {', '.join(DRIVERS)}")
+        formatter(self.log_format)
 
 
 def run(request: MountRequest, ready: Callable[[MountRecord], None]) -> None:
@@ -97,7 +106,8 @@ def run(request: MountRequest, ready: Callable[[MountRecord], None]) -> None:
             view = view_of(handle, resolved, hydration, pin=request.pin, moved=claim.moved)
         opens = opens_of(request, path)
         source = f"{request.repository}#{request.revision}"
-        place = Place(path, source, request.allow_other, None if cache is None else cache.folder, opens)
+        owner = Owner.of(request.uid, request.gid, request.umask)
+        place = Place(path, source, request.allow_other, owner, None if cache is None else cache.folder, opens)
         _raise_descriptor_limit()
         try:
             DRIVERS[request.driver](view, place, claim.answers)
@@ -106,7 +116,7 @@ def run(request: MountRequest, ready: Callable[[MountRecord], None]) -> None:
             if opens is not None:
                 opens.close()
             claim.drop()
-        _log.info("%s is unmounted", path)
+        _log.info("%s is unmounted", path, extra=fields(mountpoint=path))
 
 
 def prepare(request: MountRequest) -> str:
@@ -235,6 +245,13 @@ class Claim:
             shown,
             record.mountpoint,
             serving.details,
+            extra=fields(
+                mountpoint=record.mountpoint,
+                repository=record.repository,
+                revision=record.revision,
+                snapshot=record.snapshot or None,
+                passthrough=record.passthrough,
+            ),
         )
         self._ready(record)
 

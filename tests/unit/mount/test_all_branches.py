@@ -18,6 +18,7 @@ from moorage.mount.inodes import ROOT, InodeTable
 from moorage.mount.kernel import wire
 from moorage.mount.kernel.operations import Operations
 from moorage.mount.kernel.wire import FOREVER_S, Opcode, OpenFlag
+from moorage.mount.owner import Owner
 from moorage.mount.view import XATTR_BLAKE3, XATTR_SNAPSHOT, XATTR_TREE, Node, View, target_of
 from tests.mount.fakes import FakeRepository, branch
 
@@ -270,7 +271,7 @@ def test_every_living_branch_is_listed_once_and_found_where_it_is_listed(names: 
 def test_how_long_the_kernel_may_keep_names_and_listings(repository: FakeRepository) -> None:
     id = repository.set("team/prod", {"d": {"f": b"1"}})
     table = InodeTable()
-    operations = Operations(repository.whole_view(), table, (0, 0))
+    operations = Operations(repository.whole_view(), table, Owner(0, 0))
 
     def ask(opcode: Opcode, nodeid: int, body: bytes) -> bytes | int | None:
         request = wire.HEADER_IN.pack(wire.BODY + len(body), opcode, 1, nodeid, 0, 0, 0, 0, 0) + body
@@ -309,7 +310,7 @@ def test_a_file_that_was_found_in_two_snapshots_names_neither(repository: FakeRe
     two = repository.set("prod", {"f": b"same", "g": b"2"})
     table = InodeTable()
     view = repository.whole_view()
-    operations = Operations(view, table, (0, 0))
+    operations = Operations(view, table, Owner(0, 0))
 
     def remember(id: SnapshotId, name: str) -> int:
         root = there(view, f"snapshots/{id.hex()}")

@@ -20,6 +20,8 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
+import time
 from typing import NoReturn
 
 from moorage.errors import LockedError, MountError, MountNotFoundError
@@ -36,6 +38,13 @@ _MS_RDONLY_NOSUID_NODEV = 1 | 2 | 4
 _MNT_DETACH = 2
 _UMOUNT_NOFOLLOW = 8
 _FUSERMOUNT_TIMEOUT_S = 30
+DETACH_TIMEOUT_S = 4.0
+"""No unmount takes longer unless something on the way to the mountpoint hangs."""
+_DETACH = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+sys.exit(ctypes.get_errno() if libc.umount2(os.fsencode(sys.argv[1]), int(sys.argv[2])) else 0)
+"""
 
 
 def connect(mountpoint: str, source: str, *, allow_other: bool) -> int:
@@ -147,37 +156,73 @@ def detach(mountpoint: str, *, lazy: bool = False) -> None:
     `lazy` takes it out of sight at once, and lets go when the last open file is closed. Raises `LockedError` when it is
     in use, `MountNotFoundError` when nothing is mounted there, `MountError`.
     """
-    try:
-        flags = _UMOUNT_NOFOLLOW | (_MNT_DETACH if lazy else 0)
-        _check(_libc().umount2(os.fsencode(mountpoint), flags), mountpoint)
-    except PermissionError:
-        _fusermount_detach(mountpoint, lazy=lazy)
-    except OSError as error:
-        if error.errno == errno.EBUSY:
-            raise LockedError(f"{mountpoint} is in use", mountpoint=mountpoint) from error
-        if error.errno in (errno.EINVAL, errno.ENOENT):
-            raise MountNotFoundError(f"nothing is mounted at {mountpoint}", mountpoint=mountpoint) from error
-        raise MountError(f"cannot unmount {mountpoint}: {error.strerror}", mountpoint=mountpoint) from error
+    failed = _libc().umount2(os.fsencode(mountpoint), _flags(lazy=lazy))
+    _detached(ctypes.get_errno() if failed else 0, mountpoint, lazy=lazy, timeout_s=DETACH_TIMEOUT_S)
 
 
-def _fusermount_detach(mountpoint: str, *, lazy: bool) -> None:
+def detach_within(timeout_s: float, mountpoint: str, *, lazy: bool = False) -> None:
+    """As `detach`, by a child that is left behind if something on the way to the mountpoint hangs: that is a
+    `MountError` too."""
+    deadline = time.monotonic() + timeout_s
+    command = [sys.executable, "-I", "-S", "-c", _DETACH, mountpoint, str(_flags(lazy=lazy))]
+    number, _ = _disposable(command, mountpoint, timeout_s)
+    _detached(number, mountpoint, lazy=lazy, timeout_s=deadline - time.monotonic())
+
+
+def _flags(*, lazy: bool) -> int:
+    return _UMOUNT_NOFOLLOW | (_MNT_DETACH if lazy else 0)
+
+
+def _detached(number: int, mountpoint: str, *, lazy: bool, timeout_s: float) -> None:
+    """What follows from the errno of umount2(2)."""
+    if number in (errno.EPERM, errno.EACCES):
+        _fusermount_detach(mountpoint, lazy=lazy, timeout_s=timeout_s)
+    elif number == errno.EBUSY:
+        raise LockedError(f"{mountpoint} is in use", mountpoint=mountpoint)
+    elif number in (errno.EINVAL, errno.ENOENT):
+        raise MountNotFoundError(f"nothing is mounted at {mountpoint}", mountpoint=mountpoint)
+    elif number:
+        raise MountError(f"cannot unmount {mountpoint}: {os.strerror(number)}", mountpoint=mountpoint)
+
+
+def _disposable(command: list[str], mountpoint: str, timeout_s: float) -> tuple[int, str]:
+    """Run what unmounts, and leave it behind if it hangs; its exit code, and what it said. Raises `MountError`, and
+    `FileNotFoundError` for a program that is not there."""
+    child = subprocess.Popen(
+        command,
+        env={**os.environ, "LC_ALL": "C"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        cwd="/",
+        text=True,
+        errors="replace",
+    )
     try:
-        done = subprocess.run(
-            [FUSERMOUNT, "-uz" if lazy else "-u", "--", mountpoint],
-            env={**os.environ, "LC_ALL": "C"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_FUSERMOUNT_TIMEOUT_S,
-        )
+        _, said = child.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired as error:
+        child.kill()
+        child.returncode = 0  # nobody waits for it any more
+        assert child.stderr is not None
+        child.stderr.close()
+        raise MountError(
+            f"{mountpoint} was not unmounted within {timeout_s:.0f} s: something on the way to it hangs",
+            hint=f"try it lazily: moorage umount --lazy {mountpoint}",
+            mountpoint=mountpoint,
+        ) from error
+    return child.returncode, said.strip()
+
+
+def _fusermount_detach(mountpoint: str, *, lazy: bool, timeout_s: float) -> None:
+    try:
+        command = [FUSERMOUNT, "-uz" if lazy else "-u", "--", mountpoint]
+        code, said = _disposable(command, mountpoint, timeout_s)
     except FileNotFoundError as error:
         raise MountError(
             f"this user may not unmount {mountpoint}, and {FUSERMOUNT} is not installed",
             hint="install the package fuse3, or unmount as root",
         ) from error
-    said = done.stderr.strip()
-    if done.returncode == 0:
+    if code == 0:
         return
     if "busy" in said:
         raise LockedError(f"{mountpoint} is in use", mountpoint=mountpoint)

@@ -34,6 +34,7 @@ from moorage.mount.kernel.passthrough import OpenModes
 from moorage.mount.kernel.provenance import Provenance
 from moorage.mount.kernel.unthinking import Handler, Reply, without_thought
 from moorage.mount.kernel.wire import FOREVER_S, Opcode, OpenFlag
+from moorage.mount.owner import Owner
 from moorage.mount.view import Node, View, no_xattr, target_of
 
 _WRITE_FLAGS = os.O_ACCMODE | os.O_TRUNC | os.O_CREAT | os.O_APPEND
@@ -53,12 +54,12 @@ class Operations:
         self,
         view: View,
         table: InodeTable,
-        owner: tuple[int, int],
+        owner: Owner,
         modes: OpenModes | None = None,
         provenance: Provenance | None = None,
         moments: Mapping[int, Standing] | None = None,
     ) -> None:
-        """Serve `view`; everything belongs to `owner` (uid, gid). `modes` says which files the kernel reads itself,
+        """Serve `view`; everything belongs to `owner`. `modes` says which files the kernel reads itself,
         `provenance` writes down what is opened, `moments` are those of the root that another server gave out."""
         self._view = view
         self._table = table

@@ -63,7 +63,7 @@ def operations_of(
 ) -> Operations:
     """What answers requests; `moments` as for `Operations`."""
     provenance = None if place.opens is None else Provenance(place.opens, place.mountpoint, table)
-    return Operations(view, table, (os.getuid(), os.getgid()), modes, provenance, moments)
+    return Operations(view, table, place.owner, modes, provenance, moments)
 
 
 def serving_of(place: Place, agreed: Negotiated, *, has_passthrough: bool) -> Serving:

@@ -44,6 +44,8 @@ import enum
 from struct import Struct
 from typing import TypeAlias
 
+from moorage.mount.owner import Owner
+
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
 """What a request lies in."""
 
@@ -225,7 +227,7 @@ def name(buffer: Buffer, length: int, start: int = BODY) -> bytes:
     return bytes(buffer[start : length - 1])
 
 
-def attributes(ino: int, size_bytes: int, time_ns: int, mode: int, nlink: int, owner: tuple[int, int]) -> bytes:
+def attributes(ino: int, size_bytes: int, time_ns: int, mode: int, nlink: int, owner: Owner) -> bytes:
     """Pack the attributes of a node whose three times are one."""
     seconds, nanoseconds = divmod(time_ns, 1_000_000_000)
     return ATTRIBUTES.pack(
@@ -238,9 +240,10 @@ def attributes(ino: int, size_bytes: int, time_ns: int, mode: int, nlink: int, o
         nanoseconds,
         nanoseconds,
         nanoseconds,
-        mode,
+        owner.shown(mode),
         nlink,
-        *owner,
+        owner.uid,
+        owner.gid,
         0,
         BLOCK_BYTES,
         0,
@@ -257,7 +260,7 @@ def attr(packed_attributes: bytes) -> bytes:
     return ATTR_HEAD.pack(FOREVER_S, 0, 0) + packed_attributes
 
 
-def statx(ino: int, size_bytes: int, time_ns: int, mode: int, nlink: int, owner: tuple[int, int]) -> bytes:
+def statx(ino: int, size_bytes: int, time_ns: int, mode: int, nlink: int, owner: Owner) -> bytes:
     """Pack the answer to STATX: as `attributes`, and the time of birth."""
     moment = (*divmod(time_ns, 1_000_000_000), 0)
     return STATX_OUT_HEAD.pack(FOREVER_S, 0, 0) + STATX.pack(
@@ -265,8 +268,9 @@ def statx(ino: int, size_bytes: int, time_ns: int, mode: int, nlink: int, owner:
         BLOCK_BYTES,
         0,
         nlink,
-        *owner,
-        mode,
+        owner.uid,
+        owner.gid,
+        owner.shown(mode),
         0,
         ino,
         size_bytes,

@@ -16,6 +16,7 @@ from moorage.mount.kernel import wire
 from moorage.mount.kernel.operations import Operations
 from moorage.mount.kernel.unthinking import MUTATING, Reply
 from moorage.mount.kernel.wire import FOREVER_S, Opcode, OpenFlag
+from moorage.mount.owner import Owner
 from moorage.mount.view import View
 from tests.mount.build import Content, Link
 from tests.mount.fakes import FakeRepository, failing
@@ -31,7 +32,7 @@ class Kernel:
 
     def __init__(self, view: View) -> None:
         self.table = InodeTable()
-        self.operations = Operations(view, self.table, (1000, 100))
+        self.operations = Operations(view, self.table, Owner(1000, 100))
 
     def ask(self, opcode: int, nodeid: int, body: bytes = b"") -> Reply:
         request = wire.HEADER_IN.pack(wire.BODY + len(body), opcode, 1, nodeid, 0, 0, 0, 0, 0) + body

@@ -12,6 +12,7 @@ from moorage.mount.kernel.operations import Operations
 from moorage.mount.kernel.provenance import Provenance
 from moorage.mount.kernel.wire import FOREVER_S, Opcode
 from moorage.mount.open_log import OpenLog, lines_of
+from moorage.mount.owner import Owner
 from tests.mount.build import Content
 from tests.mount.fakes import FakeRepository
 
@@ -29,7 +30,7 @@ class Traced:
         self._log = OpenLog(path)
         table = InodeTable()
         provenance = Provenance(self._log, "/srv/m", table)
-        self._operations = Operations(self.repository.whole_view(), table, (0, 0), provenance=provenance)
+        self._operations = Operations(self.repository.whole_view(), table, Owner(0, 0), provenance=provenance)
 
     def _ask(self, opcode: Opcode, nodeid: int, thread: int, body: bytes) -> bytes:
         request = wire.HEADER_IN.pack(wire.BODY + len(body), opcode, 1, nodeid, 7, 0, thread, 0, 0) + body

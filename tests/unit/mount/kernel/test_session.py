@@ -19,6 +19,7 @@ from moorage.mount.kernel import wire
 from moorage.mount.kernel.operations import Operations
 from moorage.mount.kernel.session import Session, handshake
 from moorage.mount.kernel.wire import InitFlag, Opcode
+from moorage.mount.owner import Owner
 from tests.mount.fakes import FakeRepository
 
 TIMEOUT_S = 30
@@ -106,7 +107,7 @@ def test_a_silent_kernel_is_an_error_and_no_hang(
 @pytest.fixture
 def serving(pair: tuple[socket.socket, int]) -> Iterator[tuple[socket.socket, Session, list[str]]]:
     kernel, fd = pair
-    operations = Operations(FakeRepository().fixed_view({"f": b"data"}), InodeTable(), (0, 0))
+    operations = Operations(FakeRepository().fixed_view({"f": b"data"}), InodeTable(), Owner(0, 0))
     session = Session(fd, operations, threads=3)
     ended: list[str] = []
     session.start(lambda: ended.append("ended"))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from moorage.mount.kernel import wire
 from moorage.mount.kernel.wire import InitFlag
+from moorage.mount.owner import Owner
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ u64 = st.integers(0, 2**64 - 1)
 
 @given(ino=u64, size=st.integers(0, 2**63 - 1), time_ns=st.integers(0, 2**63 - 1))
 def test_attributes(ino: int, size: int, time_ns: int) -> None:
-    packed = wire.attributes(ino, size, time_ns, stat.S_IFREG | 0o444, 1, (1000, 100))
+    packed = wire.attributes(ino, size, time_ns, stat.S_IFREG | 0o444, 1, Owner(1000, 100))
     fields = wire.ATTRIBUTES.unpack(packed)
     assert fields[:2] == (ino, size)
     assert fields[2] * 512 >= size > (fields[2] - 1) * 512
@@ -62,7 +63,7 @@ def test_attributes(ino: int, size: int, time_ns: int) -> None:
 
 
 def test_an_entry_is_its_head_and_the_attributes() -> None:
-    attributes = wire.attributes(7, 1, 2, stat.S_IFREG | 0o444, 1, (0, 0))
+    attributes = wire.attributes(7, 1, 2, stat.S_IFREG | 0o444, 1, Owner(0, 0))
     packed = wire.entry(5, 0, attributes)
     assert wire.ENTRY_HEAD.unpack_from(packed) == (5, 0, 0, wire.FOREVER_S, 0, 0)
     assert packed[wire.ENTRY_HEAD.size :] == attributes
@@ -71,10 +72,10 @@ def test_an_entry_is_its_head_and_the_attributes() -> None:
 
 
 def test_statx_says_when_it_was_born() -> None:
-    packed = wire.statx(7, 1000, 3_000_000_004, stat.S_IFREG | 0o444, 1, (5, 6))
+    packed = wire.statx(7, 1000, 3_000_000_004, stat.S_IFREG | 0o444, 1, Owner(5, 6, 0o027))
     assert len(packed) == 288
     fields = wire.STATX.unpack_from(packed, wire.STATX_OUT_HEAD.size)
-    assert fields[3:7] == (1, 5, 6, stat.S_IFREG | 0o444)
+    assert fields[3:7] == (1, 5, 6, stat.S_IFREG | 0o440)
     assert fields[8:10] == (7, 1000)
     assert fields[12:24] == (3, 4, 0) * 4
 

@@ -1,0 +1,82 @@
+"""Which options does `moorage mount` take?
+
+Types for the arguments of the command, so that it reads as what it does; and what their words mean.
+"""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_HOW = "How it is served"
+_WHO = "Who may read"
+_LOG = "What is written down"
+
+
+class Driver(enum.StrEnum):
+    """How to talk to the kernel."""
+
+    KERNEL = "kernel"
+    LIBFUSE = "libfuse"
+
+
+class LogFormat(enum.StrEnum):
+    """What a line of the log looks like."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+Everything = Annotated[bool, typer.Option("--all", help="All branches, tags and snapshots at once: mount --all DIR.")]
+Pin = Annotated[bool, typer.Option("--pin", help="Stay where the branch stands now.")]
+
+Foreground = Annotated[
+    bool, typer.Option("--foreground", help="Serve here, for systemd and containers.", rich_help_panel=_HOW)
+]
+DriverChoice = Annotated[Driver, typer.Option("--driver", help="libfuse is the portable one.", rich_help_panel=_HOW)]
+CacheSize = Annotated[
+    str | None,
+    typer.Option(
+        "--cache-size",
+        metavar="SIZE",
+        help="Of hydrated files; 0 for none.",
+        show_default=False,
+        rich_help_panel=_HOW,
+    ),
+]
+
+AllowOther = Annotated[bool, typer.Option("--allow-other", help="Let other users in.", rich_help_panel=_WHO)]
+Uid = Annotated[
+    str | None,
+    typer.Option(
+        "--uid", metavar="USER", help="Whose files they seem to be; yours.", show_default=False, rich_help_panel=_WHO
+    ),
+]
+Gid = Annotated[
+    str | None,
+    typer.Option("--gid", metavar="GROUP", help="Of which group.", show_default=False, rich_help_panel=_WHO),
+]
+Umask = Annotated[
+    str | None,
+    typer.Option(
+        "--umask",
+        metavar="OCTAL",
+        help="Take these bits off 0444 and 0555: 027 is for a group alone.",
+        show_default=False,
+        rich_help_panel=_WHO,
+    ),
+]
+
+LogOpens = Annotated[
+    bool, typer.Option("--log-opens", help="Write down who opens what, for `moorage who`.", rich_help_panel=_LOG)
+]
+Log = Annotated[
+    Path | None,
+    typer.Option("--log", metavar="FILE", help="Where the server logs.", show_default=False, rich_help_panel=_LOG),
+]
+LogFormatChoice = Annotated[
+    LogFormat, typer.Option("--log-format", help="json is one object a line.", rich_help_panel=_LOG)
+]
