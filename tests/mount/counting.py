@@ -20,7 +20,8 @@ from typing import Any
 
 from moorage.mount.kernel import lifetimes, operations, passthrough, serve, wire
 from moorage.mount.kernel.session import Session
-from moorage.mount.server import MountRequest, run
+from moorage.mount.request import MountRequest
+from moorage.mount.server import run
 
 _sessions: list[Session] = []
 

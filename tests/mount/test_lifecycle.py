@@ -27,7 +27,7 @@ from moorage.mount import daemon, doctor, mountinfo, places, registry, serve, se
 from moorage.mount.doctor import CheckStatus
 from moorage.mount.kernel import connect
 from moorage.mount.registry import MountRecord, MountState
-from moorage.mount.server import MountRequest
+from moorage.mount.request import MountRequest
 from tests.mount import build
 from tests.mount.build import Content
 from tests.mount.conftest import MountIt, clean_up, kill, kill_later

@@ -44,6 +44,7 @@ BELOW = "~"
 _ID_PREFIX = re.compile(rf"[0-9a-f]{{{MIN_PREFIX},{2 * DIGEST_BYTES}}}")
 _TIME = re.compile(r"[0-9T:.,+Z-]+")
 _MOST_KNOWN = 4096
+_SNAPSHOTS = "snapshots"
 _AT = "at"
 _TIMES = "times"
 _WORD = ":"
@@ -125,7 +126,11 @@ class _Names(Folder):
         self._heads = heads
         self._kind = kind
         self._prefix = prefix
-        self.word = f"{kind.folder}{_WORD}{prefix}"
+
+    @property
+    def word(self) -> str:
+        """See `Folder.word`."""
+        return f"{self._kind.folder}{_WORD}{self._prefix}"
 
     def lookup(self, here: Node, name: str) -> Node | None:
         """See `Folder.lookup`."""
@@ -181,7 +186,10 @@ class _LoggedNames(_Names):
 
     def __init__(self, heads: Heads, prefix: str = "") -> None:
         super().__init__(heads, RefKind.BRANCH, prefix)
-        self.word = f"{_AT}{_WORD}{prefix}"
+
+    @property
+    def word(self) -> str:
+        return f"{_AT}{_WORD}{self._prefix}"
 
     def within(self, prefix: str) -> Folder:
         return _LoggedNames(self._heads, prefix)
@@ -197,7 +205,10 @@ class _Times(Folder):
         self._heads = heads
         self._ref = ref
         self._depth = 2 + ref.name.count("/")
-        self.word = f"{_TIMES}{_WORD}{ref.name}"
+
+    @property
+    def word(self) -> str:
+        return f"{_TIMES}{_WORD}{self._ref.name}"
 
     def lookup(self, here: Node, name: str) -> Node | None:
         if not _TIME.fullmatch(name) or self._heads.head(self._ref) is None:
@@ -222,7 +233,7 @@ class _Times(Folder):
 class _Snapshots(Folder):
     """Every snapshot, by id."""
 
-    word = f"snapshots{_WORD}"
+    word = f"{_SNAPSHOTS}{_WORD}"
 
     def __init__(self, heads: Heads, snapshots: Snapshots, history: History) -> None:
         self._heads = heads
@@ -261,7 +272,7 @@ class Everything(Folder):
         self._folders: dict[str, Folder] = {
             "branches": _Names(heads, RefKind.BRANCH),
             "tags": _Names(heads, RefKind.TAG),
-            "snapshots": _Snapshots(heads, snapshots, history),
+            _SNAPSHOTS: _Snapshots(heads, snapshots, history),
             _AT: _LoggedNames(heads),
         }
 
@@ -279,7 +290,7 @@ class Everything(Folder):
         return True
 
     def find(self, word: str) -> Folder:
-        """The folder of that word, also when there is nothing in it any more. Raises `KeyError`."""
+        """See `Folder.find`; also one in which there is nothing any more."""
         kind, _, rest = word.partition(_WORD)
         if kind == _TIMES:
             return _Times(self._heads, RefName(RefKind.BRANCH, rest))

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import logging
-import logging.handlers
 import os
 import select
 import subprocess
@@ -20,24 +19,21 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 
 from moorage.errors import MoorageError, MountError
-from moorage.mount import registry
-from moorage.mount.log_format import formatter
+from moorage.mount import logs, registry
 from moorage.mount.registry import MountRecord
-from moorage.mount.server import MountRequest, run
+from moorage.mount.request import MountRequest
+from moorage.mount.server import run
 
 START_TIMEOUT_S = 60.0
 """Opening a repository may mean building its index."""
-LOG_BYTES = 4 * 1024 * 1024
-LOG_GENERATIONS = 2
 
 
 def start(request: MountRequest) -> MountRecord:
     """Serve in the background; returns when the mount answers. Raises what kept it from it, or `MountError`, and then
     nothing is mounted."""
-    open_log(request.log)
+    logs.open_log(request.log)
     reading, writing = os.pipe()
     try:
         process = subprocess.Popen(
@@ -57,16 +53,6 @@ def start(request: MountRequest) -> MountRecord:
     with open(reading, "rb", buffering=0) as pipe:
         process.wait()  # the first half ends as soon as it has forked
         return _reported(_line_of(pipe.fileno(), request), request)
-
-
-def open_log(path: str) -> None:
-    """Make the log and its directory, so that a place that cannot be written is an error here."""
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with open(path, "ab"):
-            pass
-    except OSError as error:
-        raise MountError(f"cannot log to {path}: {error.strerror}", hint="name another file with --log") from error
 
 
 def _line_of(fd: int, request: MountRequest) -> bytes:
@@ -116,7 +102,7 @@ def main(arguments: list[str]) -> None:
     if os.fork():
         os._exit(0)  # the caller waits for this half; nothing is buffered yet
     os.set_inheritable(pipe, False)
-    _log_to(request.log, request.log_format)
+    logs.log_to(request.log, request.log_format, rotates=True)
     reported = False
 
     def ready(record: MountRecord) -> None:
@@ -150,19 +136,6 @@ def _told(error: Exception) -> dict[str, object]:
     if isinstance(error, MoorageError):
         return {"kind": error.kind, "message": error.message, "hint": error.hint, "fields": error.fields}
     return {"kind": MountError.kind, "message": f"the server failed: {error!r}", "hint": None, "fields": {}}
-
-
-def _log_to(path: str, log_format: str) -> None:
-    """Send what is logged, in that format, and whatever the interpreter says, to `path`."""
-    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    os.dup2(fd, 1)
-    os.dup2(fd, 2)
-    os.close(fd)
-    handler = logging.handlers.RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=LOG_GENERATIONS)
-    handler.setFormatter(formatter(log_format))
-    root = logging.getLogger()
-    root.addHandler(handler)
-    root.setLevel(logging.INFO)
 
 
 if __name__ == "__main__":

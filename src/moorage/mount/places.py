@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import os
 import tempfile
+import zlib
 from pathlib import Path
-
-from blake3 import blake3
 
 
 def state_directory() -> Path:
@@ -57,4 +56,4 @@ def opens_file(mountpoint: str) -> Path:
 def slug(mountpoint: str) -> str:
     """A file name for a mountpoint: readable, and different for different mountpoints."""
     readable = "".join(letter if letter.isalnum() else "-" for letter in mountpoint.strip("/"))[-40:].strip("-")
-    return f"{readable or 'root'}-{blake3(os.fsencode(mountpoint)).hexdigest()[:8]}"
+    return f"{readable or 'root'}-{zlib.crc32(os.fsencode(mountpoint)):08x}"

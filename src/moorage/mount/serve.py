@@ -6,19 +6,18 @@ The two verbs behind `moorage mount` and `moorage umount`.
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import select
-import sys
 import time
 from pathlib import Path
 
 from moorage.errors import LockedError, MoorageError, MountNotFoundError
-from moorage.mount import daemon, mountinfo, mountpoint, places, registry
+from moorage.mount import daemon, logs, mountinfo, mountpoint, places, registry
 from moorage.mount.kernel import connect
-from moorage.mount.log_format import TEXT, formatter
+from moorage.mount.log_format import TEXT
 from moorage.mount.registry import MountRecord, MountState
-from moorage.mount.server import EVERYTHING, MountRequest, run
+from moorage.mount.request import EVERYTHING, MountRequest
+from moorage.mount.server import run
 
 __all__ = ["EVERYTHING", "mount", "umount", "umount_all"]
 
@@ -74,7 +73,7 @@ def mount(
     )
     if not foreground:
         return daemon.start(request)
-    _log_in_foreground(request.log, request.log_format)
+    logs.log_in_foreground(request.log, request.log_format)
     records: list[MountRecord] = []
     run(request, records.append)
     return records[0]
@@ -82,19 +81,6 @@ def mount(
 
 def _default_log(directory: Path) -> Path:
     return places.log_file(mountpoint.real_path(directory))
-
-
-def _log_in_foreground(path: str, log_format: str) -> None:
-    """Log to `path`, or to the standard error if nobody has set up anything else."""
-    logger = logging.getLogger("moorage")
-    if path:
-        daemon.open_log(path)
-    elif logger.hasHandlers():
-        return
-    handler = logging.FileHandler(path) if path else logging.StreamHandler(sys.stderr)
-    handler.setFormatter(formatter(log_format))
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
 
 
 def umount(directory: Path, *, lazy: bool = False) -> MountRecord:

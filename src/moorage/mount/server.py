@@ -15,10 +15,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from moorage.errors import InvalidInputError, MountError, StorageError
+from moorage.errors import MountError, StorageError
 from moorage.model.digest import SHORT_HEX_LENGTH
 from moorage.model.refs import RefKind, RefName
 from moorage.mount import libfuse, mountpoint, places, registry
@@ -27,10 +27,11 @@ from moorage.mount.driver import Driver, Place, Serving
 from moorage.mount.following import Fixed, Following, Root, Standing
 from moorage.mount.hydration import Hydration
 from moorage.mount.kernel import serve as kernel
-from moorage.mount.log_format import fields, formatter
+from moorage.mount.log_format import fields
 from moorage.mount.open_log import OpenLog
 from moorage.mount.owner import Owner
 from moorage.mount.registry import MountRecord
+from moorage.mount.request import KERNEL, LIBFUSE, MountRequest
 from moorage.mount.stood import Stood
 from moorage.mount.view import View
 from moorage.read.cache import FileCache
@@ -39,53 +40,7 @@ from moorage.repository.handle import RepositoryHandle
 
 _log = logging.getLogger(__name__)
 
-EVERYTHING = "--all"
-"""What stands for a revision in a mount of everything; no ref can be called so."""
-DRIVERS: dict[str, Driver] = {"kernel": kernel.serve, "libfuse": libfuse.serve}
-
-
-@dataclass(frozen=True, slots=True)
-class MountRequest:
-    """What somebody wants mounted where."""
-
-    repository: str
-    """An absolute path."""
-    revision: str
-    """`EVERYTHING` shows all branches, tags and snapshots."""
-    mountpoint: str
-    """An absolute path; may lead through symlinks."""
-    pin: bool = False
-    """Stay on the snapshot at which the branch stands now."""
-    allow_other: bool = False
-    uid: int | None = None
-    """Whose everything seems to be; None is whoever serves it."""
-    gid: int | None = None
-    umask: int | None = None
-    """Bits that no mode has; None takes none away."""
-    driver: str = "kernel"
-    log: str = ""
-    """Empty when it logs to its terminal."""
-    log_format: str = "text"
-    """One of `log_format.FORMATS`."""
-    cache_bytes: int | None = None
-    """How large the file cache may be; 0 hydrates nothing, None is the default of `FileCache`."""
-    log_opens: bool = False
-    """Write down who opens what (`places.opens_file`)."""
-
-    @property
-    def is_everything(self) -> bool:
-        """Whether not one revision but all there is are shown."""
-        return self.revision == EVERYTHING
-
-    def __post_init__(self) -> None:
-        """Refuse a driver or a log format that does not exist, and what contradicts itself."""
-        if self.is_everything and self.pin:
-            raise InvalidInputError(
-                "a mount of everything cannot be pinned", hint="mount one branch with --pin, or read below snapshots/"
-            )
-        if self.driver not in DRIVERS:
-            raise InvalidInputError(f"there is no driver {self.driver!r}", hint=f"one of: {', '.join(DRIVERS)}")
-        formatter(self.log_format)
+DRIVERS: dict[str, Driver] = {KERNEL: kernel.serve, LIBFUSE: libfuse.serve}
 
 
 def run(request: MountRequest, ready: Callable[[MountRecord], None]) -> None:
@@ -108,7 +63,7 @@ def run(request: MountRequest, ready: Callable[[MountRecord], None]) -> None:
         source = f"{request.repository}#{request.revision}"
         owner = Owner.of(request.uid, request.gid, request.umask)
         place = Place(path, source, request.allow_other, owner, None if cache is None else cache.folder, opens)
-        _raise_descriptor_limit()
+        raise_descriptor_limit()
         try:
             DRIVERS[request.driver](view, place, claim.answers)
         finally:
@@ -160,7 +115,7 @@ def opens_of(request: MountRequest, path: str) -> OpenLog | None:
         ) from error
 
 
-def _raise_descriptor_limit() -> None:
+def raise_descriptor_limit() -> None:
     """Each hydrated file that is open takes one."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):

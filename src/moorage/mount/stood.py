@@ -21,7 +21,7 @@ from moorage.model.digest import SnapshotId
 from moorage.model.refs import RefKind, RefName, RefRecord
 from moorage.mount.all_branches import snapshot_line
 from moorage.mount.following import Root, Snapshots, Standing
-from moorage.mount.view import Folder, Line, Node
+from moorage.mount.view import SNAPSHOTS, Folder, Line, Node
 from moorage.repository.lru import LruCache
 
 _MOST_KNOWN = 1024
@@ -37,6 +37,8 @@ class Logs(Protocol):
 
 class Stood(Folder):
     """The snapshots on which one root has stood, by id."""
+
+    word = SNAPSHOTS
 
     def __init__(self, root: Root, logs: Logs, snapshots: Snapshots, asked: RefName | None) -> None:
         """`asked` is the branch that `root` follows, None where it is fixed."""

@@ -128,8 +128,10 @@ class Line(NamedTuple):
 class Folder(abc.ABC):
     """What is in a directory that no tree has."""
 
-    word: str
-    """Tells which folder of the mount this is, so that another process finds the same one again."""
+    @property
+    @abc.abstractmethod
+    def word(self) -> str:
+        """Tells which folder of the mount this is, so that another process finds the same one again."""
 
     @abc.abstractmethod
     def lookup(self, here: Node, name: str, /) -> Node | None:
@@ -142,6 +144,12 @@ class Folder(abc.ABC):
     @abc.abstractmethod
     def is_lasting(self, found: Node | None, /) -> bool:
         """Whether a name that means `found`, or nothing, will mean it for good."""
+
+    def find(self, word: str, /) -> Folder:
+        """Find the folder of that word: this one, or one somewhere in it. Raises `KeyError`."""
+        if word != self.word:
+            raise KeyError(word)
+        return self
 
 
 class Listing:
@@ -207,6 +215,13 @@ class View:
         if directory.folder is not None:
             return directory.folder.is_lasting(found)
         return self.is_fixed or directory.entry is not None
+
+    def folder(self, word: str) -> Folder:
+        """The folder of that word, also when there is nothing in it any more. Raises `KeyError`."""
+        root = self._root if isinstance(self._root, Folder) else self._snapshots
+        if root is None:
+            raise KeyError(word)
+        return root.find(word)
 
     @staticmethod
     def root_of(standing: Standing) -> Node:

@@ -20,7 +20,8 @@ from moorage.mount.inodes import ROOT, InodeTable, Slot
 from moorage.mount.kernel.passthrough import OpenMode, OpenModes
 from moorage.mount.ledger import Ledger
 from moorage.mount.ledger_records import Begun, Followed, Known
-from moorage.mount.view import Folder, Node, View
+from moorage.mount.stood import Stood
+from moorage.mount.view import SNAPSHOTS, Folder, Node, View
 from moorage.read.cached_file import CachedFile, Seen
 from tests.mount.build import Content, Link, Program
 from tests.mount.fakes import FakeRepository, branch
@@ -59,9 +60,15 @@ class Live:
         self.repository.set("prod", FILES)
         self.repository.set("team/x", FILES)
         self.everything = Everything(self.repository, self.repository, self.repository)
-        self.view = self.repository.view("prod")
+        self.view = self.one_branch()
         self.table = InodeTable(self.ledger)
         self.modes = OpenModes(FakeBackings(), self.ledger)
+
+    def one_branch(self) -> View:
+        root = self.repository.following("prod")
+        return View(
+            self.repository, self.repository.open, root, Stood(root, self.repository, self.repository, branch("prod"))
+        )
 
     def show_everything(self) -> None:
         self.view = View(self.repository, self.repository.open, self.everything)
@@ -84,6 +91,8 @@ class Live:
 
     def folder(self, word: str) -> Folder:
         """By another process."""
+        if word == SNAPSHOTS:
+            return self.one_branch().folder(word)
         return Everything(self.repository, self.repository, self.repository).find(word)
 
 
@@ -177,7 +186,8 @@ def act(live: Live, word: str, what: Any) -> None:
 
 def below_snapshot(live: Live, number: int, path: str) -> str:
     snapshots = list(live.repository.snapshots)
-    return f"snapshots/{snapshots[number % len(snapshots)].hex()}/{path}"
+    folder = "snapshots" if live.view.keeps_files else SNAPSHOTS
+    return f"{folder}/{snapshots[number % len(snapshots)].hex()}/{path}"
 
 
 def test_a_record_cut_short_at_any_byte_is_as_if_it_had_not_been_written(live: Live) -> None:

@@ -11,7 +11,8 @@ from moorage.errors import InvalidInputError, MoorageError, MountError, NewerFor
 from moorage.mount import daemon
 from moorage.mount.hydration import Hydration
 from moorage.mount.registry import MountRecord, to_fields
-from moorage.mount.server import MountRequest, view_of
+from moorage.mount.request import MountRequest
+from moorage.mount.server import view_of
 from moorage.read.resolve import resolve
 from tests.mount import build
 

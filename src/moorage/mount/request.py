@@ -1,0 +1,60 @@
+"""What does somebody want mounted where?
+
+A value that passes from the command to the processes behind a mount, as JSON. It imports next to nothing, since one of
+these processes is small on purpose (see `supervisor`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from moorage.errors import InvalidInputError
+from moorage.mount.log_format import formatter
+
+EVERYTHING = "--all"
+"""What stands for a revision in a mount of everything; no ref can be called so."""
+KERNEL, LIBFUSE = DRIVERS = ("kernel", "libfuse")
+
+
+@dataclass(frozen=True, slots=True)
+class MountRequest:
+    """What somebody wants mounted where."""
+
+    repository: str
+    """An absolute path."""
+    revision: str
+    """`EVERYTHING` shows all branches, tags and snapshots."""
+    mountpoint: str
+    """An absolute path; may lead through symlinks."""
+    pin: bool = False
+    """Stay on the snapshot at which the branch stands now."""
+    allow_other: bool = False
+    uid: int | None = None
+    """Whose everything seems to be; None is whoever serves it."""
+    gid: int | None = None
+    umask: int | None = None
+    """Bits that no mode has; None takes none away."""
+    driver: str = "kernel"
+    log: str = ""
+    """Empty when it logs to its terminal."""
+    log_format: str = "text"
+    """One of `log_format.FORMATS`."""
+    cache_bytes: int | None = None
+    """How large the file cache may be; 0 hydrates nothing, None is the default of `FileCache`."""
+    log_opens: bool = False
+    """Write down who opens what (`places.opens_file`)."""
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether not one revision but all there is are shown."""
+        return self.revision == EVERYTHING
+
+    def __post_init__(self) -> None:
+        """Refuse a driver or a log format that does not exist, and what contradicts itself."""
+        if self.is_everything and self.pin:
+            raise InvalidInputError(
+                "a mount of everything cannot be pinned", hint="mount one branch with --pin, or read below snapshots/"
+            )
+        if self.driver not in DRIVERS:
+            raise InvalidInputError(f"there is no driver {self.driver!r}", hint=f"one of: {', '.join(DRIVERS)}")
+        formatter(self.log_format)
