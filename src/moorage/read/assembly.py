@@ -13,7 +13,6 @@ Threads: everything here may be called from any thread.
 
 from __future__ import annotations
 
-import errno
 import os
 import threading
 from collections.abc import Callable
@@ -24,11 +23,10 @@ from moorage.model.progress import SILENT, Progress
 from moorage.read.cache import Part
 from moorage.read.cached_file import PIECE_BYTES, OpenFile, hash_of
 from moorage.read.file import FileReader
+from moorage.storage.writing import write_all_at
 
 _MOST_THREADS = 16
 _EMPTY, _BUSY, _DONE = 0, 1, 2
-_MOST_VECTORS = 1024
-"""Buffers that one pwritev takes."""
 
 
 class Assembly:
@@ -94,7 +92,7 @@ class Assembly:
             start = piece * self._piece_bytes
             size = min(self._piece_bytes, self._reader.size_bytes - start)
             try:
-                _write(self._part.fd, self._reader.parts_at(start, size), start)
+                write_all_at(self._part.fd, self._reader.parts_at(start, size), start)
             except BaseException:
                 self._end()
                 raise
@@ -133,20 +131,3 @@ class Assembly:
                 digest=entry.digest.hex(),
             )
         return found is not None
-
-
-def _write(fd: int, parts: list[bytes | memoryview], offset: int) -> None:
-    """Write all of `parts` at `offset`. Raises `OSError`, `CorruptDataError` where there is nothing to write."""
-    if not parts:
-        raise CorruptDataError("a file is shorter than its entry says")
-    for start in range(0, len(parts), _MOST_VECTORS):
-        rest = [memoryview(part) for part in parts[start : start + _MOST_VECTORS]]
-        while rest:
-            count = os.pwritev(fd, rest, offset)
-            if count == 0:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            offset += count
-            while rest and count >= len(rest[0]):
-                count -= len(rest.pop(0))
-            if rest:
-                rest[0] = rest[0][count:]

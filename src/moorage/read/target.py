@@ -17,12 +17,11 @@ from contextlib import contextmanager
 from moorage.errors import MoorageError
 from moorage.model.tree import Entry
 from moorage.read.target_folders import FolderPath, TargetFolders
+from moorage.storage.writing import write_all_at
 
 TEMPORARY_PREFIX = b".moorage-"
 _FILE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_HARD_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
-_MAX_PARTS = 512
-"""Of one pwritev(2); the kernel allows 1,024."""
 
 
 class TargetTree(TargetFolders):
@@ -45,7 +44,7 @@ class TargetTree(TargetFolders):
             try:
                 temporary, fd = self.open_temporary(parent, executable=entry.executable)
                 try:
-                    _write_parts(fd, 0, parts)
+                    write_all_at(fd, parts, 0)
                     os.utime(fd, ns=(entry.first_stored_ns, entry.first_stored_ns))
                 except BaseException:
                     with contextlib.suppress(OSError):
@@ -126,7 +125,7 @@ class NewFile:
     def write(self, offset: int, parts: Sequence[bytes]) -> None:
         """Write `parts` back to back from `offset`. Raises `StorageError`, `StorageFullError`."""
         with self._translated():
-            _write_parts(self._fd, offset, parts)
+            write_all_at(self._fd, parts, offset)
 
     def publish(self) -> None:
         """Give it its time and its name. Raises `AlreadyExistsError`, `StorageError`."""
@@ -151,20 +150,3 @@ class NewFile:
             yield
         except OSError as error:
             raise self._target.failed(error, (*self._folder, self._name)) from error
-
-
-def _write_parts(fd: int, offset: int, parts: Sequence[bytes]) -> None:
-    for start in range(0, len(parts), _MAX_PARTS):
-        offset = _pwrite_all(fd, offset, list(parts[start : start + _MAX_PARTS]))
-
-
-def _pwrite_all(fd: int, offset: int, parts: list[bytes | memoryview]) -> int:
-    """Write all parts; returns the offset after them."""
-    while parts:
-        written = os.pwritev(fd, parts, offset)
-        offset += written
-        while parts and written >= len(parts[0]):
-            written -= len(parts.pop(0))
-        if parts and written:
-            parts[0] = memoryview(parts[0])[written:]
-    return offset

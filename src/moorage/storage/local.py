@@ -29,14 +29,13 @@ from moorage.model.ranges import ByteRange
 from moorage.storage.base import Buffer, KeyInfo, Storage, Upload
 from moorage.storage.os_errors import translate, translated
 from moorage.storage.rename import rename_noreplace
+from moorage.storage.writing import write_all
 
 TMP_FOLDER = "tmp"
 """Also named in `moorage.format.keys`, which this layer does not know."""
 _FILE_MODE = 0o444
 """Objects are never changed; the mode says so to everybody."""
 _NO_HARD_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
-_MAX_PARTS = 512
-"""Of one writev(2); the kernel allows 1,024."""
 
 
 class LocalStorage(Storage):
@@ -191,8 +190,7 @@ class LocalUpload(Upload):
     def write(self, parts: Sequence[Buffer]) -> None:
         """See `Upload.write`."""
         with translated("write to", "tmp"):
-            for start in range(0, len(parts), _MAX_PARTS):
-                _write_all(self._fd, list(parts[start : start + _MAX_PARTS]))
+            write_all(self._fd, parts)
 
     def publish(self, key: str) -> None:
         """See `Upload.publish`."""
@@ -257,15 +255,6 @@ def _pread(fd: int, wanted: ByteRange, key: str) -> bytes:
 
 def _create(name: str) -> int:
     return os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE)
-
-
-def _write_all(fd: int, parts: list[Buffer]) -> None:
-    while parts:
-        written = os.writev(fd, parts)
-        while parts and written >= len(parts[0]):
-            written -= len(parts.pop(0))
-        if parts and written:
-            parts[0] = memoryview(parts[0])[written:]
 
 
 def _link(source: str, target: str) -> bool:

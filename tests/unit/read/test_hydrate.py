@@ -23,6 +23,7 @@ from moorage.read.cache import FileCache, Part
 from moorage.read.cached_file import CachedFile
 from moorage.read.file import FileReader
 from moorage.read.hydrate import hydrate, try_hydrate
+from moorage.storage.writing import write_all_at
 from tests.unit.read.caches import MIB, Store, noise
 
 DATA = noise(9 * MIB + 12345)
@@ -55,14 +56,14 @@ def test_what_is_assembled_can_be_read_before_it_is_whole(store: Store) -> None:
 
 def test_reads_wait_for_what_is_being_made(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     part, assembly = begin(store)
-    write, entered, go = assembly_module._write, threading.Event(), threading.Event()
+    write, entered, go = write_all_at, threading.Event(), threading.Event()
 
     def slow(fd: int, parts: list[bytes | memoryview], offset: int) -> None:
         entered.set()
         assert go.wait(60)
         write(fd, parts, offset)
 
-    monkeypatch.setattr(assembly_module, "_write", slow)
+    monkeypatch.setattr(assembly_module, "write_all_at", slow)
     results: list[bytes | None] = []
     runner = threading.Thread(target=assembly.run)
     runner.start()
@@ -107,13 +108,13 @@ def test_a_full_disk_leaves_nothing(store: Store, monkeypatch: pytest.MonkeyPatc
 
 def test_the_whole_is_verified_not_only_its_parts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that takes a write and keeps something else."""
-    write = assembly_module._write
+    write = write_all_at
 
     def wrong(fd: int, parts: list[bytes | memoryview], offset: int) -> None:
         write(fd, parts, offset)
         os.pwrite(fd, b"?", offset + 7)
 
-    monkeypatch.setattr(assembly_module, "_write", wrong)
+    monkeypatch.setattr(assembly_module, "write_all_at", wrong)
     with pytest.raises(DataError, match="do not make the file"):
         hydrate(store.handle, store.cache, store.entry("big"))
     assert store.names() == []
@@ -187,14 +188,15 @@ from moorage.read.cache import FileCache
 from moorage.read.hydrate import hydrate
 from moorage.read.resolve import locate, parse_location
 from moorage.repository.handle import RepositoryHandle
+from moorage.storage.writing import write_all_at
 handle = RepositoryHandle.open(Path(sys.argv[1]))
-write = assembly._write
+write = write_all_at
 def slow(fd, parts, offset):
     if offset:
         os.write(1, b"half\\n")  # in one piece, whichever thread
         sys.stdin.readline()
     write(fd, parts, offset)
-assembly._write = slow
+assembly.write_all_at = slow
 file = hydrate(handle, FileCache(Path(sys.argv[2]), 1 << 26), locate(handle, parse_location("prod:big")).file)
 print(os.fstat(file.fd).st_ino, flush=True)
 """
