@@ -5,7 +5,8 @@
 Says `ready`, then answers each line of its input with one line of JSON: what has been asked so far, or, to `held`, what
 the server holds. A FLAG is a promise to break, as a negative control: `drop-pages` (no KEEP_CACHE), `forget-names` (no
 name outlives its lookup), `mix-modes` (an open that cannot share a mode is not refused), `never-burst` and
-`always-burst` (what is taken for a burst of walks).
+`always-burst` (what is taken for a burst of walks), `no-grace` (a process that has nothing open is let go at once). And
+`sticky`, which breaks nothing.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from moorage.mount import sticky
 from moorage.mount.kernel import lifetimes, operations, passthrough, serve, wire
 from moorage.mount.kernel.session import Session
 from moorage.mount.request import MountRequest
@@ -69,10 +71,12 @@ def main() -> None:
     for flag, within_ns in (("never-burst", 0), ("always-burst", 1 << 62)):
         if flag in broken:
             vars(lifetimes)["_WITHIN_NS"] = within_ns
+    if "no-grace" in broken:
+        vars(sticky)["GRACE_NS"] = 0
     if "mix-modes" in broken:
         setattr(passthrough.OpenModes, "enter", _mixing)  # noqa: B010 - to break it is the point
     threading.Thread(target=_answer, daemon=True).start()
-    request = MountRequest(repository, revision, directory, cache_bytes=int(cache_bytes))
+    request = MountRequest(repository, revision, directory, cache_bytes=int(cache_bytes), sticky="sticky" in broken)
     run(request, lambda _: print("ready", flush=True))
 
 

@@ -32,6 +32,7 @@ class LogFormat(enum.StrEnum):
 
 Everything = Annotated[bool, typer.Option("--all", help="All branches, tags and snapshots at once: mount --all DIR.")]
 Pin = Annotated[bool, typer.Option("--pin", help="Stay where the branch stands now.")]
+Sticky = Annotated[bool, typer.Option("--sticky", help="Show each process one snapshot for as long as it reads.")]
 
 Foreground = Annotated[
     bool, typer.Option("--foreground", help="Serve here, for systemd and containers.", rich_help_panel=_HOW)

@@ -99,6 +99,7 @@ def mount_record(record: MountRecord) -> Record:
         "snapshot": record.snapshot or None,
         "state": record.state.value,
         "pinned": record.pinned,
+        "sticky": record.sticky,
         "passthrough": record.passthrough,
         "driver": record.driver or None,
         "server_pid": record.pid or None,

@@ -32,6 +32,7 @@ from moorage.model.refs import RefKind, RefName, RefRecord
 from moorage.model.tree import Entry, EntryKind
 from moorage.mount.following import Snapshots, Standing
 from moorage.mount.open_log import iso
+from moorage.mount.sticky import Hold
 from moorage.mount.view import Folder, Line, Node, View, folder_in
 from moorage.read.resolve import stood_at
 from moorage.repository.history import MIN_PREFIX
@@ -112,10 +113,33 @@ class Heads:
         """All records of a ref."""
         return self._refs.log(ref)
 
+    def held(self, hold: Hold | None) -> Heads:
+        """The heads as a process sees them that is shown one moment."""
+        return self if hold is None else _HeldHeads(self, self._refs, hold)
+
     def _complain(self, trouble: str) -> None:
         if trouble != self._trouble:
             self._trouble = trouble
             _log.error("%s", trouble)
+
+
+class _HeldHeads(Heads):
+    """Where refs stood when one process first asked for each."""
+
+    def __init__(self, heads: Heads, refs: Refs, hold: Hold) -> None:
+        super().__init__(refs)
+        self._heads = heads
+        self._hold = hold
+
+    def head(self, ref: RefName) -> RefRecord | None:
+        return self._hold.record(ref, lambda: self._heads.head(ref))
+
+    def log(self, ref: RefName) -> list[RefRecord]:
+        head = self.head(ref)
+        return [record for record in self._heads.log(ref) if head is None or record.number <= head.number]
+
+    def held(self, hold: Hold | None) -> Heads:
+        return self._heads.held(hold)
 
 
 class _Names(Folder):
@@ -172,6 +196,10 @@ class _Names(Folder):
         """See `Folder.is_lasting`: a ref may move, die or be made at any time."""
         return False
 
+    def held(self, hold: Hold | None) -> Folder:
+        """See `Folder.held`."""
+        return _Names(self._heads.held(hold), self._kind, self._prefix)
+
     def within(self, prefix: str) -> Folder:
         """The folder of the names with a longer prefix."""
         return _Names(self._heads, self._kind, prefix)
@@ -190,6 +218,9 @@ class _LoggedNames(_Names):
     @property
     def word(self) -> str:
         return f"{_AT}{_WORD}{self._prefix}"
+
+    def held(self, hold: Hold | None) -> Folder:
+        return _LoggedNames(self._heads.held(hold), self._prefix)
 
     def within(self, prefix: str) -> Folder:
         return _LoggedNames(self._heads, prefix)
@@ -228,6 +259,9 @@ class _Times(Folder):
 
     def is_lasting(self, found: Node | None) -> bool:
         return False
+
+    def held(self, hold: Hold | None) -> Folder:
+        return _Times(self._heads.held(hold), self._ref)
 
 
 class _Snapshots(Folder):

@@ -32,6 +32,8 @@ class Place:
     """The folder in which hydrated files lie; None where nothing is hydrated."""
     opens: OpenLog | None = None
     """Where opens are written down, if they are."""
+    sticky: bool = False
+    """Show each process one snapshot for as long as it reads."""
 
 
 @dataclass(frozen=True, slots=True)

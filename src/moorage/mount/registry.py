@@ -5,7 +5,7 @@ the kernel has mounted and whether the process is still the same one (its id *an
 what `mounts` says. A claim about something that is neither mounted nor running is removed by the one who reads it.
 
     fields   mountpoint, repository, revision, pid, process_start, boot, started_ns, driver, pinned, log, device,
-             passthrough, snapshot, log_opens
+             passthrough, snapshot, log_opens, sticky
 
 Written by rename, so a reader never sees half a file. Threads and processes: any; each mountpoint has its own file.
 """
@@ -57,6 +57,8 @@ class MountRecord:
     """What it showed when it was last looked at; empty for a mount of everything, and where it is not known."""
     log_opens: bool = False
     """Whether it writes down who opens what."""
+    sticky: bool = False
+    """Whether it shows each process one snapshot for as long as it reads."""
     process_start: int = 0
     """Clock ticks from the start of the machine to the start of the process."""
     boot: str = ""

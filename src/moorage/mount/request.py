@@ -43,6 +43,8 @@ class MountRequest:
     """How large the file cache may be; 0 hydrates nothing, None is the default of `FileCache`."""
     log_opens: bool = False
     """Write down who opens what (`places.opens_file`)."""
+    sticky: bool = False
+    """Show each process one snapshot for as long as it reads (see the module of that name)."""
 
     @property
     def is_everything(self) -> bool:
@@ -55,6 +57,10 @@ class MountRequest:
             raise InvalidInputError(
                 "a mount of everything cannot be pinned", hint="mount one branch with --pin, or read below snapshots/"
             )
+        if self.sticky and self.pin:
+            raise InvalidInputError("--sticky and --pin exclude each other: what is pinned never moves")
+        if self.sticky and self.driver == LIBFUSE:
+            raise InvalidInputError("--sticky needs the kernel driver", hint="libfuse has one snapshot for all")
         if self.driver not in DRIVERS:
             raise InvalidInputError(f"there is no driver {self.driver!r}", hint=f"one of: {', '.join(DRIVERS)}")
         formatter(self.log_format)

@@ -41,6 +41,7 @@ def mount(
     log_format: str = TEXT,
     cache_bytes: int | None = None,
     log_opens: bool = False,
+    sticky: bool = False,
 ) -> MountRecord:
     """Mount a branch, a tag or a snapshot of the repository in `repository` on `directory`; with `EVERYTHING` for
     `revision`, all of them together.
@@ -51,7 +52,7 @@ def mount(
     server logs; by default a file under the XDG state directory, in the foreground the standard error; `log_format` is
     `text` or `json`. `cache_bytes` is how large the cache of
     hydrated files may be, by default the smaller of 20 GiB and a tenth of the disk; 0 hydrates nothing. `log_opens`
-    writes down who opens what (`places.opens_file`).
+    writes down who opens what (`places.opens_file`). `sticky` shows each process one snapshot for as long as it reads.
 
     Raises `RepositoryNotFoundError`, `RefNotFoundError`, `InvalidInputError` (a directory that cannot be mounted on),
     `AlreadyExistsError` (a mount of moorage is there), `MountError`, and what opening a repository raises.
@@ -70,6 +71,7 @@ def mount(
         log_format=log_format,
         cache_bytes=cache_bytes,
         log_opens=log_opens,
+        sticky=sticky,
     )
     if not foreground:
         return daemon.start(request)

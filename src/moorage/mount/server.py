@@ -62,7 +62,8 @@ def run(request: MountRequest, ready: Callable[[MountRecord], None]) -> None:
         opens = opens_of(request, path)
         source = f"{request.repository}#{request.revision}"
         owner = Owner.of(request.uid, request.gid, request.umask)
-        place = Place(path, source, request.allow_other, owner, None if cache is None else cache.folder, opens)
+        folder = None if cache is None else cache.folder
+        place = Place(path, source, request.allow_other, owner, folder, opens, request.sticky)
         raise_descriptor_limit()
         try:
             DRIVERS[request.driver](view, place, claim.answers)
@@ -167,6 +168,7 @@ class Claim:
             log=request.log,
             pinned=request.pin,
             log_opens=request.log_opens,
+            sticky=request.sticky,
         )
         self._is_made = False
         self._lock = threading.Lock()

@@ -29,6 +29,7 @@ from blake3 import blake3
 from moorage.model.digest import ContentDigest, TreeId
 from moorage.model.tree import Entry, EntryKind
 from moorage.mount.following import Root, Standing
+from moorage.mount.sticky import Hold
 from moorage.read.cached_file import CachedFile
 
 ROOT_INODE = 1
@@ -151,6 +152,10 @@ class Folder(abc.ABC):
             raise KeyError(word)
         return self
 
+    def held(self, hold: Hold | None, /) -> Folder:
+        """The folder as a process sees it that is shown one moment; as anybody else does for None."""
+        return self
+
 
 class Listing:
     """The entries of one directory as it was when it was opened; read as far as somebody asked.
@@ -209,6 +214,14 @@ class View:
         if isinstance(self._root, Folder):
             return folder_node(self._root, ROOT_INODE)
         return self.root_of(self._root.now())
+
+    def seen(self, directory: Node, hold: Hold | None) -> Node:
+        """A directory as a process sees it that is shown one moment; as it stands for None."""
+        if directory.folder is not None:
+            return directory._replace(folder=directory.folder.held(hold))
+        if hold is None or directory.entry is not None or directory.standing is None:
+            return directory
+        return self.root_of(hold.stand(directory.standing))
 
     def is_lasting(self, directory: Node, found: Node | None = None) -> bool:
         """Whether what a name of `directory` was found to mean, or that it means nothing, may be kept for good."""

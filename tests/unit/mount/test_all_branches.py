@@ -320,7 +320,7 @@ def test_a_file_that_was_found_in_two_snapshots_names_neither(repository: FakeRe
         return table.remember(parent, name, node)
 
     def snapshot(nodeid: int) -> bytes | None:
-        return operations._xattrs(nodeid).get(XATTR_SNAPSHOT)
+        return operations._xattrs(nodeid, b"").get(XATTR_SNAPSHOT)
 
     nodeid = remember(one, "f")
     assert snapshot(nodeid) == one.hex().encode()

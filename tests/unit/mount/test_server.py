@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,3 +85,17 @@ def test_a_mount_that_answers_is_a_record() -> None:
 def test_kinds_are_unique_so_that_an_error_is_found_by_its_kind() -> None:
     classes = list(daemon._all_classes(MoorageError))
     assert len({cls.kind for cls in classes}) == len(set(classes))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sticky": True, "pin": True}, "--sticky and --pin exclude each other"),
+        ({"sticky": True, "driver": "libfuse"}, "--sticky needs the kernel driver"),
+        ({"revision": "--all", "pin": True}, "a mount of everything cannot be pinned"),
+        ({"driver": "other"}, "there is no driver 'other'"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        replace(REQUEST, **options)

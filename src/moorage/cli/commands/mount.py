@@ -35,6 +35,7 @@ def mount(
     ] = None,
     everything: options.Everything = False,
     pin: options.Pin = False,
+    sticky: options.Sticky = False,
     foreground: options.Foreground = False,
     driver: options.DriverChoice = options.Driver.KERNEL,
     cache_size: options.CacheSize = None,
@@ -71,6 +72,7 @@ def mount(
         log_format=log_format.value,
         cache_bytes=read_config().cache_bytes if cache_size is None else parse_size(cache_size, "--cache-size"),
         log_opens=log_opens,
+        sticky=sticky,
     )
     if not foreground:
         _tell_mounted(session.output, record, directory, time.monotonic() - begun)

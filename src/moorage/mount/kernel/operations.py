@@ -35,6 +35,7 @@ from moorage.mount.kernel.provenance import Provenance
 from moorage.mount.kernel.unthinking import Handler, Reply, without_thought
 from moorage.mount.kernel.wire import FOREVER_S, Opcode, OpenFlag
 from moorage.mount.owner import Owner
+from moorage.mount.sticky import Holds
 from moorage.mount.view import Node, View, no_xattr, target_of
 
 _WRITE_FLAGS = os.O_ACCMODE | os.O_TRUNC | os.O_CREAT | os.O_APPEND
@@ -58,9 +59,11 @@ class Operations:
         modes: OpenModes | None = None,
         provenance: Provenance | None = None,
         moments: Mapping[int, Standing] | None = None,
+        holds: Holds | None = None,
     ) -> None:
         """Serve `view`; everything belongs to `owner`. `modes` says which files the kernel reads itself,
-        `provenance` writes down what is opened, `moments` are those of the root that another server gave out."""
+        `provenance` writes down what is opened, `moments` are those of the root that another server gave out, `holds`
+        which snapshot each process is shown, if not all are shown the newest."""
         self._view = view
         self._table = table
         self._modes = OpenModes() if modes is None else modes
@@ -69,7 +72,8 @@ class Operations:
         self._files = OpenFiles(lambda nodeid: view.open(self._node(nodeid)))
         self._directories = OpenDirectories(view, table, self._node, {} if moments is None else moments)
         self._failures = Failures()
-        self._bursts = Bursts()
+        self._holds = holds
+        self._bursts = Bursts() if holds is None else None
         self.handlers = self._table_of_handlers()
         """By opcode."""
         self.after: dict[int, Callable[[int], None]] = {Opcode.RELEASE: self._modes.leave}
@@ -112,6 +116,13 @@ class Operations:
             raise OSError(errno.ESTALE, f"the kernel asks about nodeid {nodeid}, which it gave back")
         return slot.node
 
+    def _seen(self, nodeid: int, buffer: wire.Buffer) -> Node:
+        """A directory as the caller sees it."""
+        node = self._node(nodeid)
+        if self._holds is None or self._view.is_lasting(node):
+            return node
+        return self._view.seen(node, self._holds.of(_caller_of(buffer)))
+
     def _attributes(self, node: Node) -> bytes:
         return wire.attributes(node.inode, node.size_bytes, node.time_ns, node.mode, node.links, self._owner)
 
@@ -119,7 +130,7 @@ class Operations:
         raw = wire.name(buffer, length)
         if len(raw) > wire.NAME_MAX_BYTES:
             return errno.ENAMETOOLONG
-        directory = self._node(nodeid)
+        directory = self._seen(nodeid, buffer)
         absent = wire.NEGATIVE_ENTRY if self._view.is_lasting(directory) else errno.ENOENT
         try:
             name = raw.decode("utf-8")
@@ -131,7 +142,7 @@ class Operations:
         reply = self._looked_up(nodeid, directory, name, node, self._bursts)
         if self._provenance is not None and node.kind is EntryKind.FILE:
             found = wire.ENTRY_HEAD.unpack_from(reply)[0]
-            standing = node.standing if nodeid == ROOT else self._standing(nodeid, directory)
+            standing = node.standing if nodeid == ROOT else self._standing(nodeid, directory, buffer)
             self._provenance.walked(buffer, found, nodeid, name, standing)
         return reply
 
@@ -175,9 +186,8 @@ class Operations:
         node = self._node(nodeid)
         reader = self._view.open(node)  # anew each time: it may be hydrated by now
         try:
-            caller = wire.PID_IN.unpack_from(buffer, wire.PID_AT)[0]
             is_direct = bool(flags & os.O_DIRECT)
-            backing = self._modes.enter(nodeid, caller, reader.hydrated(), is_direct=is_direct)
+            backing = self._modes.enter(nodeid, _caller_of(buffer), reader.hydrated(), is_direct=is_direct)
         except BaseException:
             reader.close()
             raise
@@ -189,8 +199,10 @@ class Operations:
             return errno.ESTALE
         self._files.enter(nodeid, reader)
         if self._provenance is not None:
-            self._provenance.opened(buffer, nodeid, node, self._standing(nodeid, node))
-        return wire.OPEN_OUT.pack(nodeid, _PASSTHROUGH_FLAGS if backing else _FILE_FLAGS, backing)
+            self._provenance.opened(buffer, nodeid, node, self._standing(nodeid, node, buffer))
+        # Nothing but the end of a hold is looked up by the handle of a file.
+        handle = nodeid if self._holds is None else self._holds.opened(_caller_of(buffer))
+        return wire.OPEN_OUT.pack(handle, _PASSTHROUGH_FLAGS if backing else _FILE_FLAGS, backing)
 
     def _read(self, nodeid: int, buffer: wire.Buffer, _length: int) -> Reply:
         _handle, offset, size = wire.READ_IN.unpack_from(buffer, wire.BODY)
@@ -198,8 +210,10 @@ class Operations:
         # damaged chunk in the middle of a megabyte is an error for the megabyte. The kernel then asks page by page.
         return self._files.reader(nodeid).read_at(offset, size)
 
-    def _release(self, nodeid: int, _buffer: wire.Buffer, _length: int) -> Reply:
+    def _release(self, nodeid: int, buffer: wire.Buffer, _length: int) -> Reply:
         self._files.leave(nodeid)
+        if self._holds is not None:
+            self._holds.closed(wire.HANDLE_IN.unpack_from(buffer, wire.BODY)[0])
         return b""
 
     def _lseek(self, nodeid: int, buffer: wire.Buffer, _length: int) -> Reply:
@@ -214,8 +228,8 @@ class Operations:
 
     # -- directories ------------------------------------------------------------------------------
 
-    def _opendir(self, nodeid: int, _buffer: wire.Buffer, _length: int) -> Reply:
-        node = self._node(nodeid)
+    def _opendir(self, nodeid: int, buffer: wire.Buffer, _length: int) -> Reply:
+        node = self._seen(nodeid, buffer)
         handle = self._directories.enter(nodeid, node)
         return wire.OPEN_OUT.pack(handle, _DIRECTORY_FLAGS if self._view.is_lasting(node) else OpenFlag(0), 0)
 
@@ -275,16 +289,21 @@ class Operations:
 
     # -- extended attributes ----------------------------------------------------------------------
 
-    def _xattrs(self, nodeid: int) -> dict[str, bytes]:
-        node = self._node(nodeid)
+    def _xattrs(self, nodeid: int, buffer: wire.Buffer) -> dict[str, bytes]:
+        node = self._seen(nodeid, buffer) if nodeid == ROOT else self._node(nodeid)
         return self._view.xattrs(node, self._standing(nodeid, node))
 
-    def _standing(self, nodeid: int, node: Node) -> Standing | None:
+    def _standing(self, nodeid: int, node: Node, walk: wire.Buffer | None = None) -> Standing | None:
         """The newest standing at which `nodeid` was still there: names below the first level are cached for good, so
         it is the first-level name above that has been looked up most recently.
 
         In a mount of everything that name is a folder, and what is below it has a standing of its own; None for a file
-        that has been found in several snapshots, since the question does not say which of its paths is meant."""
+        that has been found in several snapshots, since the question does not say which of its paths is meant.
+
+        If the caller of `walk` came here from the root, then by what his process is shown."""
+        hold = None if self._holds is None or walk is None else self._holds.of(_caller_of(walk))
+        if hold is not None and hold.standing is not None:
+            return hold.standing
         top, slot = self._table.top(nodeid), self._table.get(nodeid)
         if top is not None and top.node.standing is not None:
             return top.node.standing
@@ -293,12 +312,12 @@ class Operations:
     def _getxattr(self, nodeid: int, buffer: wire.Buffer, length: int) -> Reply:
         size = wire.XATTR_IN.unpack_from(buffer, wire.BODY)[0]
         name = wire.name(buffer, length, wire.BODY + wire.XATTR_IN.size).decode("utf-8", "replace")
-        value = self._xattrs(nodeid).get(name)
+        value = self._xattrs(nodeid, buffer).get(name)
         return no_xattr(name) if value is None else _sized(value, size)
 
     def _listxattr(self, nodeid: int, buffer: wire.Buffer, _length: int) -> Reply:
         size = wire.XATTR_IN.unpack_from(buffer, wire.BODY)[0]
-        return _sized(b"".join(name.encode() + b"\0" for name in self._xattrs(nodeid)), size)
+        return _sized(b"".join(name.encode() + b"\0" for name in self._xattrs(nodeid, buffer)), size)
 
     # -- what went wrong --------------------------------------------------------------------------
 
@@ -316,8 +335,16 @@ class Operations:
         elif opcode == Opcode.OPEN:
             self._files.leave(nodeid)
             self._modes.leave(nodeid)
+            if self._holds is not None:
+                self._holds.closed(wire.OPEN_OUT.unpack_from(reply)[0])
         elif opcode == Opcode.OPENDIR:
             self._directories.leave(nodeid, wire.OPEN_OUT.unpack_from(reply)[0])
+
+
+def _caller_of(buffer: wire.Buffer) -> int:
+    """The thread that asks; 0 if it is of a pid namespace that ours cannot see into."""
+    thread: int = wire.PID_IN.unpack_from(buffer, wire.PID_AT)[0]
+    return thread
 
 
 def _sized(value: bytes, size: int) -> Reply:

@@ -20,6 +20,7 @@ from moorage.mount.kernel.passthrough import KernelBackings, OpenModes, try_out
 from moorage.mount.kernel.provenance import Provenance
 from moorage.mount.kernel.session import THREADS, Negotiated, Session, handshake
 from moorage.mount.kernel.wire import InitFlag
+from moorage.mount.sticky import Holds
 from moorage.mount.view import View
 
 
@@ -63,7 +64,8 @@ def operations_of(
 ) -> Operations:
     """What answers requests; `moments` as for `Operations`."""
     provenance = None if place.opens is None else Provenance(place.opens, place.mountpoint, table)
-    return Operations(view, table, place.owner, modes, provenance, moments)
+    holds = Holds() if place.sticky else None
+    return Operations(view, table, place.owner, modes, provenance, moments, holds)
 
 
 def serving_of(place: Place, agreed: Negotiated, *, has_passthrough: bool) -> Serving:
