@@ -22,7 +22,9 @@ from collections.abc import Callable
 TICK_NS = 4_000_000
 """The kernel rounds up to its ticks, and keeps a name through the tick in which that ends."""
 _WALKS = 16
-_WITHIN_NS = 10_000_000
+_WITHIN_NS = 4_000_000
+_LASTS_NS = 30_000_000
+"""While the kernel keeps the name it does not say how often it is walked through: then it has to be shown anew."""
 
 
 class Bursts:
@@ -32,10 +34,12 @@ class Bursts:
         """No walk has come yet."""
         self._clock_ns = clock_ns
         self._walks: deque[int] = deque([-_WITHIN_NS] * _WALKS, maxlen=_WALKS)
+        self._until_ns = 0
 
     def walked(self) -> int:
         """Count a walk through a name that may move; for how many nanoseconds its answer may be kept."""
         now_ns = self._clock_ns()
-        is_burst = now_ns - self._walks[0] < _WITHIN_NS
+        if now_ns - self._walks[0] < _WITHIN_NS:
+            self._until_ns = now_ns + _LASTS_NS
         self._walks.append(now_ns)
-        return TICK_NS if is_burst else 0
+        return TICK_NS if now_ns < self._until_ns else 0

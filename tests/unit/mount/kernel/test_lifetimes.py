@@ -23,9 +23,9 @@ def walks(bursts: Bursts, clock: Clock, count: int, every_ns: int) -> list[int]:
     return found
 
 
-def test_sixteen_walks_within_ten_milliseconds_are_a_burst() -> None:
+def test_sixteen_walks_within_four_milliseconds_are_a_burst() -> None:
     clock = Clock()
-    assert walks(Bursts(clock), clock, 20, MS // 2) == [0] * 16 + [TICK_NS] * 4
+    assert walks(Bursts(clock), clock, 20, MS // 5) == [0] * 16 + [TICK_NS] * 4
 
 
 def test_slower_walks_are_not() -> None:
@@ -34,12 +34,11 @@ def test_slower_walks_are_not() -> None:
 
 
 def test_a_burst_ends_by_itself() -> None:
-    """While the kernel keeps the name it asks once a tick, which is no burst: evidence has to come anew."""
+    """While the kernel keeps the name it asks once a tick, which is no burst: one has to be seen anew."""
     clock = Clock()
     bursts = Bursts(clock)
     assert walks(bursts, clock, 17, 0)[-1] == TICK_NS
-    assert walks(bursts, clock, 100, TICK_NS).count(TICK_NS) <= 3
-    assert bursts.walked() == 0
+    assert walks(bursts, clock, 20, TICK_NS) == [TICK_NS] * 8 + [0] * 12
 
 
 def test_the_first_walk_is_none_whatever_the_clock_says() -> None:
