@@ -87,6 +87,12 @@ class MountNotFoundError(NotFoundError):
     kind = "mount_not_found"
 
 
+class CommandNotFoundError(NotFoundError):
+    """There is no program of this name to run."""
+
+    kind = "command_not_found"
+
+
 # -- already there----------------------------------------------------------------------------------
 
 
@@ -154,6 +160,12 @@ class WrongKindError(InvalidInputError):
     """A directory where a file was needed, or the other way round."""
 
     kind = "wrong_kind"
+
+
+class CommandNotExecutableError(InvalidInputError):
+    """What was named cannot be run as a program."""
+
+    kind = "command_not_executable"
 
 
 # -- not now, not here------------------------------------------------------------------------------

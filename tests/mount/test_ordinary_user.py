@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -278,3 +279,55 @@ except MoorageError as error:
 """
     assert report(place, program) == {"kind": "mount_failed", "same": True}
     serve.umount(place / "mnt")
+
+
+PINNED = """
+from moorage.mount import namespace, private
+if "refused" in sys.argv:
+    namespace.enter = lambda: False
+is_mounted = "mounted" in sys.argv
+if is_mounted:
+    serve.mount(here / "repository", "prod", here / "mnt")
+outside = os.stat("/proc/self/ns/mnt").st_ino
+try:
+    mounted = private.start(here / "repository", "prod", directory=here / "mnt" if "at" in sys.argv else None)
+except MoorageError as error:
+    found = {"kind": error.kind, "hint": error.hint}
+else:
+    found = {"same": Path(mounted.mountpoint, "d/f").read_bytes() == bytes(range(256)) * 8192}
+    found["at"], found["uid"], found["owner"] = mounted.mountpoint, os.getuid(), os.stat(mounted.mountpoint).st_uid
+    found["is_private"] = os.stat("/proc/self/ns/mnt").st_ino != outside
+    found["layers"] = sum(entry.mountpoint == str(here / "mnt") for entry in mountinfo.mounted())
+if is_mounted and not found.get("is_private"):
+    serve.umount(here / "mnt")
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.parametrize("where", ["", "at", "mounted"])
+def test_a_private_mount_in_a_user_namespace(place: Path, where: str) -> None:
+    found = report(place, PINNED, where)
+    if not found["is_private"]:
+        pytest.skip("ordinary users may make no namespaces here")
+    nobody = pwd.getpwnam("nobody").pw_uid
+    assert (found["same"], found["uid"], found["owner"]) == (True, nobody, nobody)
+    assert found["at"] == str(place / "mnt") or not where
+    assert found["layers"] == {"": 0, "at": 1, "mounted": 2}[where]
+    entry = mountinfo.top_at(str(place / "mnt"))
+    assert (entry is not None) == (where == "mounted")
+
+
+@pytest.mark.parametrize("where", ["", "at"])
+def test_a_pinned_mount_where_namespaces_are_refused(place: Path, where: str) -> None:
+    found = report(place, PINNED, where, "refused")
+    assert (found["same"], found["is_private"]) == (True, False)
+    deadline = time.monotonic() + TIMEOUT_S
+    while mountinfo.top_at(found["at"]) is not None or (not where and os.path.exists(found["at"])):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_what_is_mounted_is_not_covered_for_everybody(place: Path) -> None:
+    found = report(place, PINNED, "mounted", "refused")
+    assert found["kind"] == "mount_failed"
+    assert "--at" in found["hint"]

@@ -135,6 +135,8 @@ KINDS = {
     # class: (kind, what it is a case of)
     "AlreadyExistsError": ("already_exists", "MoorageError"),
     "AmbiguousRevisionError": ("ambiguous_revision", "InvalidInputError"),
+    "CommandNotExecutableError": ("command_not_executable", "InvalidInputError"),
+    "CommandNotFoundError": ("command_not_found", "NotFoundError"),
     "ConflictError": ("conflict", "MoorageError"),
     "CorruptDataError": ("corrupt", "DataError"),
     "DataError": ("data", "MoorageError"),

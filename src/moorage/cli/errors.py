@@ -17,6 +17,8 @@ from typer._click.exceptions import ClickException, NoSuchOption  # see moorage.
 from moorage.cli.output import write_error
 from moorage.cli.style import Style, shown
 from moorage.errors import (
+    CommandNotExecutableError,
+    CommandNotFoundError,
     ConflictError,
     InvalidInputError,
     LockedError,
@@ -42,6 +44,9 @@ class ExitCode(enum.IntEnum):
     NO_REPOSITORY = 10
     LOCKED = 11
     DENIED = 12
+    NOT_EXECUTABLE = 126
+    COMMAND_NOT_FOUND = 127
+    """These two as of a shell: the command that `run` was to become."""
     INTERRUPTED = 130
     READER_GONE = 141
     """As a shell sees a program that SIGPIPE ended: whoever read the output has stopped reading."""
@@ -50,6 +55,8 @@ class ExitCode(enum.IntEnum):
 EXIT_CODES: tuple[tuple[type[BaseException], ExitCode], ...] = (
     # The first that fits holds, so the special ones come first.
     (RepositoryNotFoundError, ExitCode.NO_REPOSITORY),
+    (CommandNotFoundError, ExitCode.COMMAND_NOT_FOUND),
+    (CommandNotExecutableError, ExitCode.NOT_EXECUTABLE),
     (LockedError, ExitCode.LOCKED),
     (StorageDeniedError, ExitCode.DENIED),
     (ReadOnlyError, ExitCode.DENIED),

@@ -39,6 +39,7 @@ COMMANDS: tuple[tuple[str, str, str, str], ...] = (
     ("stat", "files", "Say what lies at a path: kind, size, BLAKE3.", "Files"),
     ("checkout", "files", "Write a directory or a file of a revision to disk.", "Files"),
     ("mount", "mount", "Show a revision as a read-only directory, and follow it.", "Mounts"),
+    ("run", "run", "Run a command that sees a branch where it stands now.", "Mounts"),
     ("warm", "warm", "Bring files into the cache before somebody reads them.", "Mounts"),
     ("umount", "mount", "Unmount it.", "Mounts"),
     ("mounts", "mounts", "List what is mounted.", "Mounts"),

@@ -17,11 +17,10 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import asdict
 
-from moorage.errors import MoorageError, MountError
-from moorage.mount import logs, registry
+from moorage.errors import MountError
+from moorage.mount import logs, registry, reports
 from moorage.mount.registry import MountRecord
 from moorage.mount.request import MountRequest
 from moorage.mount.server import run
@@ -77,19 +76,7 @@ def _reported(line: bytes, request: MountRequest) -> MountRecord:
     report = json.loads(line)
     if "mounted" in report:
         return registry.from_fields(report["mounted"])
-    error = report["error"]
-    raise _class_of(error["kind"])(error["message"], hint=error["hint"], **error["fields"])
-
-
-def _class_of(kind: str) -> type[MoorageError]:
-    """The error class of a kind: each class has its own."""
-    return next((cls for cls in _all_classes(MoorageError) if cls.kind == kind), MountError)
-
-
-def _all_classes(cls: type[MoorageError]) -> Iterator[type[MoorageError]]:
-    yield cls
-    for below in cls.__subclasses__():
-        yield from _all_classes(below)
+    raise reports.error_of(report["error"])
 
 
 # -- in the new process ----------------------------------------------------------------------------
@@ -108,34 +95,15 @@ def main(arguments: list[str]) -> None:
     def ready(record: MountRecord) -> None:
         nonlocal reported
         reported = True
-        _report(pipe, {"mounted": registry.to_fields(record)})
+        reports.send(pipe, {"mounted": registry.to_fields(record)})
 
     try:
         run(request, ready)
     except Exception as error:
         logging.getLogger(__name__).exception("the mount failed")
         if not reported:
-            _report(pipe, {"error": _told(error)})
+            reports.send(pipe, {"error": reports.told(error)})
         sys.exit(1)
-
-
-def _report(pipe: int, report: dict[str, object]) -> None:
-    """Say it, in one line. Raises `MountError` when nobody waits for it any more: who gave up waiting, or was
-    interrupted, has been told that there is no mount, so there must be none."""
-    data = json.dumps(report, default=str).encode() + b"\n"
-    try:
-        while data:
-            data = data[os.write(pipe, data) :]
-    except BrokenPipeError as error:
-        raise MountError("the command that asked for this mount did not wait for it") from error
-    finally:
-        os.close(pipe)
-
-
-def _told(error: Exception) -> dict[str, object]:
-    if isinstance(error, MoorageError):
-        return {"kind": error.kind, "message": error.message, "hint": error.hint, "fields": error.fields}
-    return {"kind": MountError.kind, "message": f"the server failed: {error!r}", "hint": None, "fields": {}}
 
 
 if __name__ == "__main__":

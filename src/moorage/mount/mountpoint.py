@@ -52,19 +52,23 @@ def prepare(
     mountpoint: str | os.PathLike[str],
     apart: Iterable[tuple[str, Path]],
     not_below: Iterable[tuple[str, Path]] = (),
+    *,
+    covers: bool = False,
 ) -> str:
     """The real path of a directory that may be mounted on.
 
-    `apart` names what it must not overlap in any way, `not_below` what it must only not hide. Raises
-    `InvalidInputError`, `AlreadyExistsError`, `MountError`.
+    `apart` names what it must not overlap in any way, `not_below` what it must only not hide. With `covers` a mount of
+    ours may be there, living or dead, and stays below. Raises `InvalidInputError`, `AlreadyExistsError`, `MountError`.
     """
     path = real_path(mountpoint)
-    clear_dead(path)
-    if not os.path.exists(path):
-        raise InvalidInputError(f"there is no directory {path}", hint=f"make it: mkdir -p {path}", mountpoint=path)
-    if not os.path.isdir(path):
-        raise InvalidInputError(f"{path} is not a directory", hint="mount on an empty directory", mountpoint=path)
-    _refuse_living(path)
+    if not covers:
+        clear_dead(path)
+        _refuse_living(path)
+    if not _is_ours(path):
+        if not os.path.exists(path):
+            raise InvalidInputError(f"there is no directory {path}", hint=f"make it: mkdir -p {path}", mountpoint=path)
+        if not os.path.isdir(path):
+            raise InvalidInputError(f"{path} is not a directory", hint="mount on an empty directory", mountpoint=path)
     for what, other in apart:
         _refuse_overlap(path, what, other, INSIDE)
     for what, other in not_below:
@@ -123,6 +127,11 @@ def is_dead(path: str, *, asks: bool = True) -> bool:
     except OSError as error:
         return error.errno == errno.ENOTCONN
     return False
+
+
+def _is_ours(path: str) -> bool:
+    top = mountinfo.top_at(path)
+    return top is not None and top.is_ours
 
 
 def _refuse_living(path: str) -> None:

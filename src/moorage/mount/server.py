@@ -75,8 +75,11 @@ def run(request: MountRequest, ready: Callable[[MountRecord], None]) -> None:
         _log.info("%s is unmounted", path, extra=fields(mountpoint=path))
 
 
-def prepare(request: MountRequest) -> str:
-    """The real path to mount on. Raises `InvalidInputError`, `AlreadyExistsError`, `MountError`."""
+def prepare(request: MountRequest, *, covers: bool = False) -> str:
+    """The real path to mount on; with `covers` also over a mount that is there.
+
+    Raises `InvalidInputError`, `AlreadyExistsError`, `MountError`.
+    """
     return mountpoint.prepare(
         request.mountpoint,
         apart=[
@@ -89,6 +92,7 @@ def prepare(request: MountRequest) -> str:
             ("moorage itself", Path(__file__).parents[1]),
             ("the Python that runs it", Path(sys.prefix)),
         ],
+        covers=covers,
     )
 
 

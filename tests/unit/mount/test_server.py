@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from moorage.errors import InvalidInputError, MoorageError, MountError, NewerFormatError, RefNotFoundError
-from moorage.mount import daemon
+from moorage.mount import daemon, reports
 from moorage.mount.hydration import Hydration
 from moorage.mount.registry import MountRecord, to_fields
 from moorage.mount.request import MountRequest
@@ -61,7 +61,7 @@ def test_a_driver_that_does_not_exist() -> None:
     ],
 )
 def test_an_error_is_raised_again_as_it_was(error: MoorageError) -> None:
-    line = json.dumps({"error": daemon._told(error)}, default=str).encode() + b"\n"
+    line = json.dumps({"error": reports.told(error)}, default=str).encode() + b"\n"
     with pytest.raises(type(error)) as caught:
         daemon._reported(line, REQUEST)
     assert type(caught.value) is type(error)
@@ -69,7 +69,7 @@ def test_an_error_is_raised_again_as_it_was(error: MoorageError) -> None:
 
 
 def test_a_bug_is_a_mount_error_that_points_to_the_log() -> None:
-    told = daemon._told(KeyError("oops"))
+    told = reports.told(KeyError("oops"))
     with pytest.raises(MountError, match="oops"):
         daemon._reported(json.dumps({"error": told}).encode(), REQUEST)
     with pytest.raises(MountError, match="died while it started") as caught:
@@ -83,7 +83,7 @@ def test_a_mount_that_answers_is_a_record() -> None:
 
 
 def test_kinds_are_unique_so_that_an_error_is_found_by_its_kind() -> None:
-    classes = list(daemon._all_classes(MoorageError))
+    classes = list(reports._all_classes(MoorageError))
     assert len({cls.kind for cls in classes}) == len(set(classes))
 
 
