@@ -50,6 +50,18 @@ def test_the_size_of_the_cache(file: Path) -> None:
     assert read_config() == Config(1 << 30)
 
 
+def test_the_timeout_of_mounts(file: Path) -> None:
+    file.write_text("[mount]\ntimeout = 12.5\n")
+    assert read_config() == Config(None, 12.5)
+
+
+@pytest.mark.parametrize("value", ['"soon"', "true", "[1]"])
+def test_what_is_no_timeout(file: Path, value: str) -> None:
+    file.write_text(f"[mount]\ntimeout = {value}\n")
+    with pytest.raises(InvalidInputError, match="not a number of seconds"):
+        read_config()
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

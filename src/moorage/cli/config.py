@@ -3,6 +3,9 @@
     [cache]
     size = "50 GiB"      # of hydrated files; 0 for none
 
+    [mount]
+    timeout = 30         # seconds within which every request is answered
+
 An option of a command goes before it. A key that is not known is an error: a misspelt setting should not be without
 effect and without a word.
 """
@@ -17,13 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from moorage.errors import InvalidInputError
+from moorage.mount.request import DEFAULT_TIMEOUT_S
 
 _UNITS = {"": 1, "B": 1}
 _UNITS |= {f"{letter}{end}": 1 << 10 * power for power, letter in enumerate("KMGT", 1) for end in ("", "i", "iB")}
 _UNITS |= {f"{letter}B": 1000**power for power, letter in enumerate("KMGT", 1)}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?i?B?)", re.IGNORECASE)
 _NAMES = {unit.lower(): factor for unit, factor in _UNITS.items()}
-_KNOWN = {"cache": {"size"}}
+_KNOWN = {"cache": {"size"}, "mount": {"timeout"}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,7 @@ class Config:
     """The settings, where they are made."""
 
     cache_bytes: int | None = None
+    mount_timeout_s: float = DEFAULT_TIMEOUT_S
 
 
 def config_file() -> Path:
@@ -55,7 +60,12 @@ def read_config() -> Config:
     for section, values in settings.items():
         _refuse_unknown(path, section, values)
     size = settings.get("cache", {}).get("size")
-    return Config(None if size is None else parse_size(size, f"[cache] size in {path}"))
+    timeout = settings.get("mount", {}).get("timeout", DEFAULT_TIMEOUT_S)
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        raise InvalidInputError(
+            f"[mount] timeout in {path} is not a number of seconds: {timeout!r}", hint="for example 30"
+        )
+    return Config(None if size is None else parse_size(size, f"[cache] size in {path}"), float(timeout))
 
 
 def _refuse_unknown(path: Path, section: str, values: Any) -> None:

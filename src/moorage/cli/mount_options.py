@@ -48,6 +48,16 @@ CacheSize = Annotated[
         rich_help_panel=_HOW,
     ),
 ]
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        "--timeout",
+        metavar="SECONDS",
+        help="Answer every request within this; 30.",
+        show_default=False,
+        rich_help_panel=_HOW,
+    ),
+]
 
 AllowOther = Annotated[bool, typer.Option("--allow-other", help="Let other users in.", rich_help_panel=_WHO)]
 Uid = Annotated[

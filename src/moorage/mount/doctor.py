@@ -20,11 +20,11 @@ from moorage import native
 from moorage.errors import MoorageError
 from moorage.mount import mountpoint, places, registry
 from moorage.mount.kernel import connect
+from moorage.mount.kernel.deadline import PART_OF_LIMIT, kernel_limit_s
 from moorage.mount.registry import MountRecord, MountState
 from moorage.read.cache import FileCache
 
 FUSE_CONF = "/etc/fuse.conf"
-REQUEST_TIMEOUT = "/proc/sys/fs/fuse/max_request_timeout"
 PASSTHROUGH_KERNEL = (6, 9)
 GOOD_READ_AHEAD_KIB = 1024
 _CAP_SYS_ADMIN = 21
@@ -177,13 +177,12 @@ def _read_ahead_of(record: MountRecord) -> int | None:
 
 
 def _request_timeout() -> Check:
-    try:
-        seconds = int(Path(REQUEST_TIMEOUT).read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        seconds = 0
+    seconds = kernel_limit_s()
     if seconds:
         found = f"the kernel aborts a whole mount when one request takes longer than {seconds} s"
-        return Check("request-timeout", CheckStatus.WARN, found, "sysctl fs.fuse.max_request_timeout=0")
+        answered = f"requests are answered within {seconds * PART_OF_LIMIT:g} s, with EIO if need be; for more time"
+        advice = f"{answered}: sysctl fs.fuse.max_request_timeout=0 fs.fuse.default_request_timeout=0"
+        return Check("request-timeout", CheckStatus.WARN, found, advice)
     return Check("request-timeout", CheckStatus.OK, "the kernel sets no limit on requests")
 
 

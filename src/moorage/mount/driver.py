@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from moorage.mount.open_log import OpenLog
 from moorage.mount.owner import Owner
+from moorage.mount.patience import Patience
 from moorage.mount.view import View
 
 
@@ -34,6 +35,9 @@ class Place:
     """Where opens are written down, if they are."""
     sticky: bool = False
     """Show each process one snapshot for as long as it reads."""
+    patience: Patience | None = None
+    """How long a request may take, and what is waited for; None for as long as it takes. libfuse knows no such
+    thing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ NEIGHBOUR_BYTES = 4 * 1024 * 1024
 RETRY_S = 60.0
 """What could not be assembled is not tried again before."""
 BUSY_RETRY_S = 1.0
-END_TIMEOUT_S = 5.0
+END_TIMEOUT_S = 2.0
 """How long the end waits for what is being assembled to be put away; else the next one who makes room does it."""
 MOST_WAITING = 64
 """Files that wait to be assembled; more are read from chunks until somebody asks again."""

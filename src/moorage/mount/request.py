@@ -15,6 +15,9 @@ EVERYTHING = "--all"
 """What stands for a revision in a mount of everything; no ref can be called so."""
 KERNEL, LIBFUSE = DRIVERS = ("kernel", "libfuse")
 
+DEFAULT_TIMEOUT_S = 30.0
+SHORTEST_TIMEOUT_S, LONGEST_TIMEOUT_S = 1.0, 86_400.0
+
 
 @dataclass(frozen=True, slots=True)
 class MountRequest:
@@ -45,6 +48,8 @@ class MountRequest:
     """Write down who opens what (`places.opens_file`)."""
     sticky: bool = False
     """Show each process one snapshot for as long as it reads (see the module of that name)."""
+    timeout_s: float = DEFAULT_TIMEOUT_S
+    """Within which every request is answered."""
 
     @property
     def is_everything(self) -> bool:
@@ -61,6 +66,11 @@ class MountRequest:
             raise InvalidInputError("--sticky and --pin exclude each other: what is pinned never moves")
         if self.sticky and self.driver == LIBFUSE:
             raise InvalidInputError("--sticky needs the kernel driver", hint="libfuse has one snapshot for all")
+        if not SHORTEST_TIMEOUT_S <= self.timeout_s <= LONGEST_TIMEOUT_S:
+            raise InvalidInputError(
+                f"a timeout of {self.timeout_s:g} s is not between {SHORTEST_TIMEOUT_S:g} s and a day",
+                hint=f"unasked it is {DEFAULT_TIMEOUT_S:g} s",
+            )
         if self.driver not in DRIVERS:
             raise InvalidInputError(f"there is no driver {self.driver!r}", hint=f"one of: {', '.join(DRIVERS)}")
         formatter(self.log_format)

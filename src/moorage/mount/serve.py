@@ -16,7 +16,7 @@ from moorage.mount import daemon, logs, mountinfo, mountpoint, places, registry
 from moorage.mount.kernel import connect
 from moorage.mount.log_format import TEXT
 from moorage.mount.registry import MountRecord, MountState
-from moorage.mount.request import EVERYTHING, MountRequest
+from moorage.mount.request import DEFAULT_TIMEOUT_S, EVERYTHING, MountRequest
 from moorage.mount.server import run
 
 __all__ = ["EVERYTHING", "mount", "umount", "umount_all"]
@@ -42,6 +42,7 @@ def mount(
     cache_bytes: int | None = None,
     log_opens: bool = False,
     sticky: bool = False,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
 ) -> MountRecord:
     """Mount a branch, a tag or a snapshot of the repository in `repository` on `directory`; with `EVERYTHING` for
     `revision`, all of them together.
@@ -50,9 +51,9 @@ def mount(
     it is unmounted or a signal ends it. A branch is followed unless `pin`. `allow_other` lets other users in; all seems
     to belong to `uid` and `gid` (by default of this process), and no mode has the bits of `umask`. `log` is where the
     server logs; by default a file under the XDG state directory, in the foreground the standard error; `log_format` is
-    `text` or `json`. `cache_bytes` is how large the cache of
-    hydrated files may be, by default the smaller of 20 GiB and a tenth of the disk; 0 hydrates nothing. `log_opens`
-    writes down who opens what (`places.opens_file`). `sticky` shows each process one snapshot for as long as it reads.
+    `text` or `json`. `cache_bytes` is how large the cache of hydrated files may be, by default the smaller of 20 GiB
+    and a tenth of the disk; 0 hydrates nothing. `log_opens` writes down who opens what (`places.opens_file`).
+    `sticky` shows each process one snapshot for as long as it reads. Every request is answered within `timeout_s`.
 
     Raises `RepositoryNotFoundError`, `RefNotFoundError`, `InvalidInputError` (a directory that cannot be mounted on),
     `AlreadyExistsError` (a mount of moorage is there), `MountError`, and what opening a repository raises.
@@ -72,6 +73,7 @@ def mount(
         cache_bytes=cache_bytes,
         log_opens=log_opens,
         sticky=sticky,
+        timeout_s=timeout_s,
     )
     if not foreground:
         return daemon.start(request)

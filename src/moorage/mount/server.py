@@ -27,9 +27,11 @@ from moorage.mount.driver import Driver, Place, Serving
 from moorage.mount.following import Fixed, Following, Root, Standing
 from moorage.mount.hydration import Hydration
 from moorage.mount.kernel import serve as kernel
+from moorage.mount.kernel.deadline import below_kernel_limit
 from moorage.mount.log_format import fields
 from moorage.mount.open_log import OpenLog
 from moorage.mount.owner import Owner
+from moorage.mount.patience import Patience
 from moorage.mount.registry import MountRecord
 from moorage.mount.request import KERNEL, LIBFUSE, MountRequest
 from moorage.mount.stood import Stood
@@ -48,31 +50,42 @@ def run(request: MountRequest, ready: Callable[[MountRecord], None]) -> None:
 
     Raises `MoorageError` for whatever keeps it from being mounted.
     """
-    with RepositoryHandle.open(Path(request.repository)) as handle:
-        resolved = None if request.is_everything else resolve(handle, request.revision)
-        path = prepare(request)
-        cache = cache_of(request)
-        hydration = Hydration(handle, cache)
-        claim = Claim(request, path, ready)
-        if resolved is None:
-            view = View(handle.trees, hydration.open, Everything(handle.refs, handle.objects, handle.history))
-        else:
-            claim.moved(Standing.at(resolved.id, resolved.snapshot))
-            view = view_of(handle, resolved, hydration, pin=request.pin, moved=claim.moved)
-        opens = opens_of(request, path)
-        source = f"{request.repository}#{request.revision}"
-        owner = Owner.of(request.uid, request.gid, request.umask)
-        folder = None if cache is None else cache.folder
-        place = Place(path, source, request.allow_other, owner, folder, opens, request.sticky)
-        raise_descriptor_limit()
-        try:
-            DRIVERS[request.driver](view, place, claim.answers)
-        finally:
-            hydration.close()
-            if opens is not None:
-                opens.close()
-            claim.drop()
-        _log.info("%s is unmounted", path, extra=fields(mountpoint=path))
+    patience = Patience(below_kernel_limit(request.timeout_s))
+    handle = RepositoryHandle.open(Path(request.repository), patience.through)
+    try:
+        _serve(request, handle, patience, ready)
+    finally:
+        if not patience.calls:  # a thread that never came back must not find the index closed under it when it does
+            handle.close()
+
+
+def _serve(
+    request: MountRequest, handle: RepositoryHandle, patience: Patience, ready: Callable[[MountRecord], None]
+) -> None:
+    resolved = None if request.is_everything else resolve(handle, request.revision)
+    path = prepare(request)
+    cache = cache_of(request)
+    hydration = Hydration(handle, cache)
+    claim = Claim(request, path, ready)
+    if resolved is None:
+        view = View(handle.trees, hydration.open, Everything(handle.refs, handle.objects, handle.history))
+    else:
+        claim.moved(Standing.at(resolved.id, resolved.snapshot))
+        view = view_of(handle, resolved, hydration, pin=request.pin, moved=claim.moved)
+    opens = opens_of(request, path)
+    source = f"{request.repository}#{request.revision}"
+    owner = Owner.of(request.uid, request.gid, request.umask)
+    folder = None if cache is None else cache.folder
+    place = Place(path, source, request.allow_other, owner, folder, opens, request.sticky, patience)
+    raise_descriptor_limit()
+    try:
+        DRIVERS[request.driver](view, place, claim.answers)
+    finally:
+        hydration.close()
+        if opens is not None:
+            opens.close()
+        claim.drop()
+    _log.info("%s is unmounted", path, extra=fields(mountpoint=path))
 
 
 def prepare(request: MountRequest, *, covers: bool = False) -> str:

@@ -7,9 +7,10 @@ import os
 import secrets
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeAlias
 
 from moorage.errors import (
     AlreadyExistsError,
@@ -33,6 +34,9 @@ from moorage.repository.writer import ObjectWriter
 from moorage.storage.base import Storage
 from moorage.storage.local import LocalStorage
 from moorage.storage.os_errors import translated
+
+Through: TypeAlias = Callable[[Storage, Index], tuple[Storage, Index]]
+"""Puts something before a storage and an index."""
 
 _CONFIG = CONFIG_PREFIX.rstrip("/")
 _LEFT_BY_CREATE = {TMP_FOLDER, _CONFIG}
@@ -78,15 +82,19 @@ class RepositoryHandle:
         return cls.open(root)
 
     @classmethod
-    def open(cls, path: Path) -> Self:
+    def open(cls, path: Path, through: Through = lambda storage, index: (storage, index)) -> Self:
         """Open the repository in `path`; nothing of the repository proper is written.
+
+        `through` may put something of its own before the storage and the index.
 
         Raises `RepositoryNotFoundError`, `CorruptDataError`, `NewerFormatError`, `StorageError`.
         """
         root = Path(os.path.abspath(path))
         storage = LocalStorage(root)
         config = read_config(storage, str(root))
-        return cls(storage, config, open_index(_derived_folders(root, config.repository_id, "index")), root)
+        index = open_index(_derived_folders(root, config.repository_id, "index"))
+        storage_before, index_before = through(storage, index)
+        return cls(storage_before, config, index_before, root)
 
     @classmethod
     def on(cls, storage: Storage) -> Self:

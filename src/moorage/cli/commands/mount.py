@@ -44,6 +44,7 @@ def mount(
     gid: options.Gid = None,
     umask: options.Umask = None,
     log_opens: options.LogOpens = False,
+    timeout: options.Timeout = None,
     log: options.Log = None,
     log_format: options.LogFormatChoice = options.LogFormat.TEXT,
 ) -> None:
@@ -57,6 +58,7 @@ def mount(
         revision, directory = serve.EVERYTHING, _only_directory(ctx, revision, directory, pin=pin)
     if directory is None:
         ctx.fail("Missing argument 'DIR'.")
+    config = read_config()
     record = serve.mount(
         session.repository_path(),
         revision,
@@ -70,9 +72,10 @@ def mount(
         driver=driver.value,
         log=log,
         log_format=log_format.value,
-        cache_bytes=read_config().cache_bytes if cache_size is None else parse_size(cache_size, "--cache-size"),
+        cache_bytes=config.cache_bytes if cache_size is None else parse_size(cache_size, "--cache-size"),
         log_opens=log_opens,
         sticky=sticky,
+        timeout_s=config.mount_timeout_s if timeout is None else timeout,
     )
     if not foreground:
         _tell_mounted(session.output, record, directory, time.monotonic() - begun)

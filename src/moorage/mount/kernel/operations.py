@@ -323,10 +323,23 @@ class Operations:
 
     def failed(self, error: Exception, opcode: int, nodeid: int, buffer: wire.Buffer, length: int) -> int:
         """The errno for an exception; what is not the reader's own mistake is logged, with the path."""
+        what, _, path = self.about(opcode, nodeid, buffer, length).partition(" ")
+        return self._failures.errno_of(what, path, error)
+
+    def about(self, opcode: int, nodeid: int, buffer: wire.Buffer, length: int) -> str:
+        """What a request asks: its kind and the path."""
         path = self._table.path(nodeid)
         if opcode == Opcode.LOOKUP:
             path = path.rstrip("/") + "/" + wire.name(buffer, length).decode("utf-8", "backslashreplace")
-        return self._failures.errno_of(_NAMES.get(opcode, f"request {opcode}"), path, error)
+        return f"{_NAMES.get(opcode, f'request-{opcode}')} {path}"
+
+    def refused(self, opcode: int, nodeid: int, buffer: wire.Buffer, length: int) -> int | None:
+        """The answer to a request for which there is no worker; what the kernel gives back is taken, since that waits
+        for nothing."""
+        if opcode in wire.NEVER_ANSWERED:
+            self.handlers[opcode](nodeid, buffer, length)
+            return None
+        return errno.EIO
 
     def unanswered(self, opcode: int, nodeid: int, reply: bytes) -> None:
         """Take back what `reply` promised, since the kernel no longer wanted it."""

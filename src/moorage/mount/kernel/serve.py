@@ -29,7 +29,8 @@ def serve(view: View, place: Place, ready: Ready) -> None:
     with Wakeups(*SIGNALS) as wakeups:
         fd, agreed = begin(place)
         backings = backings_of(fd, agreed, place)
-        session = Session(fd, operations_of(view, place, InodeTable(), OpenModes(backings)))
+        operations = operations_of(view, place, InodeTable(), OpenModes(backings))
+        session = Session(fd, operations, patience=place.patience)
         session.start(wakeups.ended)
         has_ended = False
         try:

@@ -7,7 +7,8 @@ request to exactly one reader, so the threads share nothing but the view and the
 INIT comes first, alone, and is answered by `handshake` before any thread starts: when that returned, the mount answers,
 and what was agreed is a value (`Negotiated`) that could be given to another process.
 
-Nothing raises into the loop: an exception is an errno (`Operations.failed`). The loop ends when the kernel says that
+Nothing raises into the loop: an exception is an errno (`Operations.failed`), and what takes too long is answered by
+somebody else (`deadline`). The loop ends when the kernel says that
 the file system is unmounted (ENODEV) or aborted (ECONNABORTED).
 
 Source: `fs/fuse/dev.c` of Linux for the errors of read and write.
@@ -17,29 +18,33 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import os
 import select
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from moorage.errors import MountError
 from moorage.mount.kernel import wire
+from moorage.mount.kernel.crew import BUFFER_BYTES, Crew, Worker
+from moorage.mount.kernel.deadline import MOST_RELIEVED, Deadlines, Watchdog
 from moorage.mount.kernel.operations import Operations
 from moorage.mount.kernel.wire import InitFlag, Opcode
+from moorage.mount.patience import Patience
 
 _log = logging.getLogger(__name__)
 
 MAX_WRITE_BYTES = 64 * 1024
 """Nobody writes here, but the kernel wants a read buffer of this and a page."""
-BUFFER_BYTES = 128 * 1024 + 4096
 MAX_PAGES = 256
 """Pages in one request: reads of 1 MiB."""
 READ_AHEAD_BYTES = 4 * 1024 * 1024
 """The most we ever want. The kernel takes it as a cap on the mount's own setting, which only root can raise (see
 `connect`)."""
 THREADS = 4
+NO_TIMEOUT_S = math.inf
+STOP_LOOK_S = 0.001
 HANDSHAKE_TIMEOUT_S = 20
 """INIT waits in the device as soon as mount(2) has returned; this is for a machine on its knees."""
 
@@ -134,102 +139,100 @@ def _send(fd: int, unique: int, body: bytes) -> None:
 class Session:
     """Serves one connection until it is unmounted."""
 
-    def __init__(self, fd: int, operations: Operations, *, threads: int = THREADS) -> None:
-        """Prepare to serve the connection `fd`, whose handshake is done; the session owns it from now on."""
+    def __init__(
+        self, fd: int, operations: Operations, *, threads: int = THREADS, patience: Patience | None = None
+    ) -> None:
+        """Prepare to serve the connection `fd`, whose handshake is done; the session owns it from now on. With
+        `patience` every request is answered within that, else whenever it is done."""
         self._fd = fd
         self._operations = operations
-        self._counts = [[0] * wire.OPCODE_LIMIT for _ in range(threads)]
-        self._at_work = [threading.Lock() for _ in range(threads)]
-        """Each held by its thread from reading a request to writing the answer."""
         self._is_stopping = False
-        self._threads = [
-            threading.Thread(target=self._run, args=(counts, at_work), name=f"fuse-{number}", daemon=True)
-            for number, (counts, at_work) in enumerate(zip(self._counts, self._at_work, strict=True))
-        ]
-        self._serving = threads
-        self._ending = threading.Lock()
-        self._on_end: Callable[[], None] = lambda: None
+        self._crew = Crew(threads, self._serve, MOST_RELIEVED)
+        self._deadlines = Deadlines(NO_TIMEOUT_S if patience is None else patience.timeout_s)
+        self._watchdog = None if patience is None else Watchdog(fd, self._deadlines, self._crew, operations, patience)
 
     def start(self, on_end: Callable[[], None] = lambda: None) -> None:
-        """Begin to serve; `on_end` is called once, by the last thread, when the mount is gone."""
-        self._on_end = on_end
-        for thread in self._threads:
-            thread.start()
+        """Begin to serve; `on_end` is called once, when the mount is gone. A worker that never came back is not waited
+        for."""
+        self._crew.start(on_end, self._close)
+        if self._watchdog is not None:
+            self._watchdog.start()
 
     def join(self, timeout_s: float | None = None) -> bool:
-        """Wait until the mount is gone; False when the time was over first."""
-        for thread in self._threads:
-            thread.join(timeout_s)
-        return not any(thread.is_alive() for thread in self._threads)
+        """Wait until the mount is gone, and every worker too; False when the time was over first."""
+        return self._crew.join(timeout_s)
 
     def stop(self, timeout_s: float) -> bool:
         """Answer nothing that is read from now on, and wait for what is being answered; False when the time was over
         first. The process must end then: whatever was read and not answered, the kernel sends again to the next."""
-        self._is_stopping = True
+        self._is_stopping = True  # who is reading sees it before he begins with what he read
         deadline = time.monotonic() + timeout_s
-        return all(lock.acquire(timeout=max(0.0, deadline - time.monotonic())) for lock in self._at_work)
+        while not all(worker.is_reading or worker.is_given_up for worker in self._crew.workers()):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(STOP_LOOK_S)
+        return True
 
     def counts(self) -> dict[str, int]:
         """How many requests of each kind came in so far."""
-        totals = [sum(column) for column in zip(*self._counts, strict=True)]
+        totals = self._crew.counts()
         return {opcode.name: totals[opcode] for opcode in Opcode if totals[opcode]}
 
-    def _run(self, counts: list[int], at_work: threading.Lock) -> None:
-        try:
-            self._serve(counts, at_work)
-        except Exception:  # noqa: BLE001 - what is left of the session still serves
-            _log.exception("a serving thread ended; the others go on")
-        with self._ending:
-            self._serving -= 1
-            last = self._serving == 0
-        if last:
-            os.close(self._fd)
-            self._on_end()
+    def _close(self) -> None:
+        if self._watchdog is not None:
+            self._watchdog.stop()
+            self._watchdog.join()
+        os.close(self._fd)
 
-    def _serve(self, counts: list[int], at_work: threading.Lock) -> None:
+    def _serve(self, worker: Worker) -> None:
         """The loop. Everything it touches for each request is a local name."""
-        fd, buffer, readv, smallest = self._fd, bytearray(BUFFER_BYTES), os.readv, wire.HEADER_IN.size
-        vector = [buffer]
+        fd, operations, deadlines = self._fd, self._operations, self._deadlines
+        handlers, after, pending = operations.handlers, operations.after, deadlines.pending
+        buffer, counts, vector, taken = worker.buffer, worker.counts, [worker.buffer], pending.pop
+        unpack, pack, header_bytes = wire.HEADER_IN.unpack_from, wire.HEADER_OUT.pack, wire.HEADER_OUT.size
+        readv, writev, limit, smallest = os.readv, os.writev, wire.OPCODE_LIMIT, wire.HEADER_IN.size
         while True:
+            worker.is_reading = True
             try:
                 length = readv(fd, vector)
             except OSError as error:
                 if error.errno in _ENDED:
-                    return
+                    return self._crew.end()
                 if error.errno in _TRY_AGAIN:
                     continue
                 raise
+            worker.is_reading = False
+            if self._is_stopping:
+                return None
             if length < smallest:
-                return  # not the device: nothing shorter than a header is ever read from it
-            with at_work:
-                if self._is_stopping:
-                    return
-                self._answer(buffer, length, counts)
-
-    def _answer(self, buffer: bytearray, length: int, counts: list[int]) -> None:
-        operations = self._operations
-        _, opcode, unique, nodeid, _, _, _, _, _ = wire.HEADER_IN.unpack_from(buffer)
-        if opcode >= wire.OPCODE_LIMIT:
-            opcode = 0  # no such request: the table says ENOSYS
-        counts[opcode] += 1
-        try:
-            reply = operations.handlers[opcode](nodeid, buffer, length)
-        except Exception as error:  # noqa: BLE001 - nothing raises into the loop
-            reply = operations.failed(error, opcode, nodeid, buffer, length)
-            if opcode in wire.NEVER_ANSWERED:
-                return
-        if reply is None:
-            return
-        try:
-            if isinstance(reply, int):
-                os.writev(self._fd, (wire.HEADER_OUT.pack(wire.HEADER_OUT.size, -reply, unique),))
-            else:
-                os.writev(self._fd, (wire.HEADER_OUT.pack(wire.HEADER_OUT.size + len(reply), 0, unique), reply))
-        except OSError as error:
-            self._not_taken(opcode, nodeid, reply, error)
-        else:
-            if opcode in operations.after:
-                operations.after[opcode](nodeid)
+                return self._crew.end()  # not the device: nothing shorter than a header is ever read from it
+            _, opcode, unique, nodeid, _, _, _, _, _ = unpack(buffer)
+            if opcode >= limit:
+                opcode = 0  # no such request: the table says ENOSYS
+            counts[opcode] += 1
+            pending[unique] = worker
+            try:
+                reply = handlers[opcode](nodeid, buffer, length)
+            except Exception as error:  # noqa: BLE001 - nothing raises into the loop
+                reply = operations.failed(error, opcode, nodeid, buffer, length)
+                if opcode in wire.NEVER_ANSWERED:
+                    reply = None
+            is_relieved = taken(unique, None) is None
+            if is_relieved and not deadlines.may_answer(unique):
+                return self._too_late(opcode, nodeid, reply)
+            if reply is not None:
+                try:
+                    if isinstance(reply, int):
+                        writev(fd, (pack(header_bytes, -reply, unique),))
+                    else:
+                        writev(fd, (pack(header_bytes + len(reply), 0, unique), reply))
+                except OSError as error:
+                    self._not_taken(opcode, nodeid, reply, error)
+                else:
+                    if opcode in after:
+                        after[opcode](nodeid)
+            if is_relieved:
+                return None
 
     def _not_taken(self, opcode: int, nodeid: int, reply: bytes | int, error: OSError) -> None:
         """The kernel did not take an answer: because nobody waits for it any more, or because it is malformed (then it
@@ -237,4 +240,12 @@ class Session:
         if error.errno not in _ENDED | _TRY_AGAIN:
             _log.error("the kernel refused the answer to request %d: %s", opcode, error)
         if isinstance(reply, bytes):
+            self._operations.unanswered(opcode, nodeid, reply)
+
+    def _too_late(self, opcode: int, nodeid: int, reply: bytes | int | None) -> None:
+        """The kernel was given EIO in the meantime."""
+        after = self._operations.after.get(opcode)
+        if after is not None:
+            after(nodeid)  # the kernel forgets what it gives back, whatever the answer
+        elif isinstance(reply, bytes):
             self._operations.unanswered(opcode, nodeid, reply)
