@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from moorage.api import open_path as open  # noqa: A004  # `moorage.open`, as in `dvc.api.open`
     from moorage.errors import MoorageError
     from moorage.mount.pinned import Pinned, resolve
+    from moorage.mount.temporary import mounted as mount
 
-__all__ = ["MoorageError", "Pinned", "Repository", "__version__", "open", "resolve"]
+__all__ = ["MoorageError", "Pinned", "Repository", "__version__", "mount", "open", "resolve"]
 
 __version__ = "0.1.0"
 
@@ -30,6 +31,7 @@ _HOMES = {
     "MoorageError": ("moorage.errors", "MoorageError"),
     "Pinned": ("moorage.mount.pinned", "Pinned"),
     "Repository": ("moorage.api", "Repository"),
+    "mount": ("moorage.mount", ""),  # a package, which can be called
     "open": ("moorage.api", "open_path"),
     "resolve": ("moorage.mount.pinned", "resolve"),
 }
@@ -41,7 +43,8 @@ def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, attribute = _HOMES[name]
-    value: object = getattr(import_module(module), attribute)
+    home = import_module(module)
+    value: object = getattr(home, attribute) if attribute else home
     globals()[name] = value
     return value
 

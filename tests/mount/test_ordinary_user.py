@@ -217,6 +217,22 @@ def test_everything_at_once_and_what_was_opened(place: Path) -> None:
     assert opened["uid"] == pwd.getpwnam("nobody").pw_uid
 
 
+BLOCK = """
+import moorage
+with moorage.mount(here / "repository", "prod") as path:
+    found = {"same": (path / "d/f").read_bytes() == bytes(range(256)) * 8192}
+    entry = mountinfo.top_at(str(path))
+    found["owner"], file = os.stat(path).st_uid, open(path / "d/f", "rb")
+found["left"], found["open"] = path.parent.exists(), file.read(1) == b"\\0"
+print(json.dumps(found))
+"""
+
+
+def test_a_mount_for_the_length_of_a_block(place: Path) -> None:
+    nobody = pwd.getpwnam("nobody").pw_uid
+    assert report(place, BLOCK) == {"same": True, "owner": nobody, "left": False, "open": True}
+
+
 OWNED = """
 serve.mount(here / "repository", "prod", here / "mnt", uid=1234, gid=4321, umask=0o007, driver=sys.argv[2])
 found = {"root": os.stat(here / "mnt").st_uid, "mode": oct(os.stat(here / "mnt").st_mode)}

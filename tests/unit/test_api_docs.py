@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 from pathlib import Path
 
 import pytest
 
+import moorage
 from moorage import errors
 from moorage.api import Repository
+from tests.needs import needs_fuse
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "api.md"
 TEXT = PAGE.read_text("utf-8")
 
 
-def examples(text: str = TEXT) -> list[tuple[int, str]]:
-    """(line, code) of each block of Python."""
+def examples(text: str = TEXT, mark: str = "") -> list[tuple[int, str]]:
+    """(line, code) of each block of Python; with a mark, of those that need more than Python."""
     return [
         (text.count("\n", 0, match.start(1)) + 1, match[1])
-        for match in re.finditer(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+        for match in re.finditer(rf"^```python{mark}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     ]
 
 
@@ -31,6 +34,17 @@ def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         exec(compile("\n" * (line - 1) + code, str(PAGE), "exec"), names)
     assert len(examples()) >= 10
     assert (tmp_path / "restored" / "data" / "labels.txt").read_text() == "cat\ndog\n"
+
+
+@needs_fuse
+def test_the_examples_that_mount_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("models").mkdir()
+    Path("models/labels.txt").write_text("cat\ndog\n")
+    with Repository.create("store") as repo:
+        repo.commit("models", branch="prod", create=True)
+        [(line, code)] = examples(mark=" mount")
+        exec(compile("\n" * (line - 1) + code, str(PAGE), "exec"), {"moorage": moorage, "os": os, "repo": repo})
 
 
 def test_an_example_that_fails_would_be_noticed() -> None:

@@ -1,0 +1,167 @@
+"""Does `moorage.mount` mount for as long as a block lasts, and leave nothing behind?"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_type_hints
+
+import pytest
+
+import moorage
+from moorage.errors import InvalidInputError, MountError, RefNotFoundError, RepositoryNotFoundError
+from moorage.mount import daemon, mountinfo, registry, serve
+from moorage.mount.kernel import connect
+from moorage.mount.temporary import MountOptions
+from tests.mount import build
+from tests.mount.conftest import kill_later
+from tests.needs import needs_fuse
+
+pytestmark = needs_fuse
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    with build.create(tmp_path / "repository") as handle:
+        build.branch(handle, "prod", {"d": {"f": b"data"}})
+    return tmp_path / "repository"
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where temporary directories are made; nothing is left there."""
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    yield tmp_path / "tmp"
+    assert os.listdir(tmp_path / "tmp") == []
+    assert registry.own() == []
+
+
+def test_a_block(repository: Path, temporary: Path) -> None:
+    with moorage.mount(repository, "prod") as path:
+        assert temporary in path.parents
+        assert (path / "d/f").read_bytes() == b"data"
+        [record] = registry.own()
+        assert record.revision == "prod"
+    assert not path.exists()
+    assert not registry.is_alive(record)
+
+
+def test_everything_in_a_directory_of_ones_own(repository: Path, tmp_path: Path) -> None:
+    place = tmp_path / "mnt"
+    place.mkdir()
+    with moorage.Repository.open(repository) as repo, moorage.mount(repo, directory=place, umask=0o27) as path:
+        assert path == place
+        assert (path / "branches/prod/d/f").read_bytes() == b"data"
+        assert oct(path.stat().st_mode) == "0o40550"
+    assert os.listdir(place) == []
+
+
+def test_the_nearest_repository(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    repository.rename(tmp_path / ".moorage")
+    monkeypatch.chdir(tmp_path)
+    with moorage.mount(revision="prod") as path:
+        assert os.listdir(path) == ["d"]
+
+
+def test_an_error_in_the_block(repository: Path) -> None:
+    with pytest.raises(ZeroDivisionError), moorage.mount(repository, "prod"):
+        _ = 1 / 0
+
+
+def test_what_is_still_open_is_served_on(repository: Path) -> None:
+    with moorage.mount(repository, "prod") as path:
+        file = (path / "d/f").open("rb", buffering=0)
+    assert not path.exists()
+    assert file.read() == b"data"
+    [record] = registry.own()
+    watchdog = kill_later(record.pid)
+    file.close()
+    while registry.is_alive(record):
+        os.sched_yield()
+    watchdog.cancel()
+
+
+def test_who_unmounts_himself(repository: Path) -> None:
+    with moorage.mount(repository, "prod") as path:
+        serve.umount(path)
+
+
+def test_an_interrupt(repository: Path) -> None:
+    program = f"import moorage, signal\nwith moorage.mount({str(repository)!r}, 'prod') as path:\n"
+    program += "    print(path, flush=True)\n    signal.pause()\n"
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+        watchdog = kill_later(process.pid)
+        assert process.stdout is not None
+        path = process.stdout.readline().rstrip("\n")
+        assert mountinfo.top_at(path) is not None
+        process.send_signal(signal.SIGINT)
+        process.wait()
+        watchdog.cancel()
+    assert not os.path.exists(path)
+
+
+def test_errors(repository: Path, tmp_path: Path) -> None:
+    with pytest.raises(RefNotFoundError), moorage.mount(repository, "nothing"):
+        pass
+    with pytest.raises(RepositoryNotFoundError), moorage.mount(tmp_path / "nothing", "prod"):
+        pass
+    with pytest.raises(InvalidInputError, match="cannot be pinned"), moorage.mount(repository, pin=True):
+        pass
+    with pytest.raises(TypeError, match="foreground"):
+        moorage.mount(repository, "prod", foreground=True).__enter__()  # type: ignore[call-arg]
+
+
+def test_a_machine_without_fuse(repository: Path) -> None:
+    program = f"""
+import sys, moorage
+from moorage.mount.kernel import connect
+from moorage.mount.server import MountRequest, run
+connect.DEVICE = "/dev/nothing"
+try:
+    run(MountRequest({str(repository)!r}, "prod", sys.argv[1]), lambda record: None)
+except moorage.MoorageError as error:
+    print(type(error).__name__, error.message, error.hint)
+"""
+    place = repository.parent / "mnt"
+    place.mkdir()
+    done = subprocess.run([sys.executable, "-c", program, place], check=True, capture_output=True, text=True)
+    assert done.stdout == (
+        "MountError /dev/nothing is missing: this kernel has no FUSE, or this container was not given the device "
+        "modprobe fuse, or run the container with --device /dev/fuse\n"
+    )
+    assert connect.DEVICE == "/dev/fuse"
+
+
+def test_the_log_is_kept_where_an_error_points_to_it(
+    repository: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(daemon, "START_TIMEOUT_S", 0)
+    with pytest.raises(MountError, match="did not answer") as caught, moorage.mount(repository, "prod"):
+        pass
+    log = Path(str(caught.value.hint).rpartition(": ")[2])
+    assert log.exists()
+    while "did not wait for it" not in log.read_text():
+        os.sched_yield()
+    log.unlink()
+    log.parent.rmdir()
+
+
+def test_its_options_are_those_of_mount() -> None:
+    taken = inspect.signature(serve.mount).parameters
+    assert set(get_type_hints(MountOptions)) == {
+        name for name, parameter in taken.items() if parameter.kind is parameter.KEYWORD_ONLY
+    } - {"foreground"}
+
+
+def test_the_name_stays_callable_whatever_is_imported() -> None:
+    for program in ("import moorage.mount.places", "from moorage.mount import serve", "import moorage"):
+        check = f"{program}; import sys, moorage; assert callable(moorage.mount)"
+        subprocess.run([sys.executable, "-c", check], check=True)
