@@ -1,49 +1,50 @@
 """How fast are files read through the mount, cold and warm, next to plain files and to other mounts in the same run?
 
-    python benchmarks/bench_mount.py [--size 512M] [--files 20000] [--rounds 3] [--dir DIR] [--only CASE]...
+    python benchmarks/bench_mount.py [--size 512M] [--huge 2G] [--files 20000] [--rounds 3] [--dir DIR] [--only CASE]...
 
     sequential   bf16 weights in pieces of 1 MiB
     noise        incompressible bytes, the same way
     mapped       the sum of the weights as 64-bit numbers, through mmap
     parallel     eight processes that each read all of the weights
-    random       4 KiB at scattered places of the weights: microseconds a read
+    random       4 KiB at scattered places of the weights: microseconds a read, of one reader (fio, where it is there)
+    first        the first 4 KiB, and 4 KiB in the middle, of a huge file that nobody has read yet: milliseconds
     listing      ls -lR of 20,000 files
     unpickle     pickle.load of a model of 40 MB
 
 Cold: the mount has just been made, so that neither the kernel nor the server has anything of it, and nothing is
 hydrated; the repository itself is in the page cache. Warm: the same three times more, of moorage after `moorage warm`.
 "moorage (pages)" is mounted with `--cache-size 0`: nothing is hydrated, what was read is kept by the kernel as pages of
-the mount. Plain files are the source on the same disk, in the page cache; `zstd -d -T2` decodes the same bytes to
-nowhere. The reader is a process of its own. "of plain" is the speed as a part of that of plain files; "faster" says how
-many times moorage, in the same state, is as fast as the line's candidate.
+the mount. Plain files are the source on the same disk, in the page cache, or, "cold", not; `zstd -d -T2` decodes the
+same bytes to nowhere. The reader is a process of its own. "of plain" is the speed as a part of that of plain files;
+"faster" says how many times moorage, in the same state, is as fast as the line's candidate. Run by an ordinary user it
+shows what he gets: everything but passthrough.
 """
 
 from __future__ import annotations
 
-import json
-import os
+import io
 import pickle
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from datasets import has_numpy, make_incompressible, make_small_files, make_weights
-from harness import Expectations, Results, Run, parser, remove, run, settle, show_table, warm, workplace
-from stores import Borg, Moorage, Restic, Store, present
+from harness import Expectations, Results, Run, chill, parse_size, parser, settle, show_table, warm, workplace
+from stores import Moorage
+from views import OURS, MoorageView, View, fill, views_of
+
+import moorage
 
 PLAIN, COLD, WARM = "plain files", "cold", "warm"
+FIRST, MIDDLE = "at the start", "in the middle"
 ZSTD = "zstd -d -T2"
-OURS = "moorage"
 _READER = Path(__file__).with_name("reading.py")
-_MOUNTED_WITHIN_SECONDS = 60.0
 _WARM_READS = 3
 
 
@@ -64,141 +65,10 @@ def cases_of(weights: str) -> list[Case]:
         Case("noise", "sequential", "noise/archive-0.bin"),
         Case("mapped", "mapped", weights),
         Case("parallel", "parallel", weights),
-        Case("random", "random", weights),
+        Case("random", "fio" if shutil.which("fio") else "random", weights),
         Case("listing", "listing", "small"),
         Case("unpickle", "unpickle", "models/model.pkl"),
     ]
-
-
-# -- what is mounted -----------------------------------------------------------------------------------------------
-
-
-class View(ABC):
-    """A way to see the source as a folder."""
-
-    name: str
-
-    @abstractmethod
-    def mounted(self, place: Path) -> Iterator[Path]:
-        """Show it for as long as the generator is held; yields where its root is."""
-
-    def prepare(self, path: str) -> None:
-        """What its users would do before they read `path` often."""
-
-
-class MoorageView(View):
-    """`moorage mount`, each time with a cache that is empty."""
-
-    name = OURS
-
-    def __init__(self, store: Moorage, peaks: list[int], *options: str) -> None:
-        """The most memory that each server took is added to `peaks`."""
-        self._store = store
-        self._peaks = peaks
-        self._options = options
-        self._words = [sys.executable, "-m", "moorage", "--quiet", "--repo", str(store.folder)]
-        self._cache = store.folder.parent / "cache"
-
-    def mounted(self, place: Path) -> Iterator[Path]:
-        """See `View.mounted`."""
-        _call([*self._words, "mount", "main", str(place), *self._options], self._environment())
-        try:
-            yield place
-            self._peaks.append(_peak_of_server(place))
-        finally:
-            _call([*self._words, "umount", str(place)])
-            remove(self._cache)
-
-    def prepare(self, path: str) -> None:
-        """See `View.prepare`."""
-        _call([*self._words, "warm", f"main:{path}"], self._environment())
-
-    def _environment(self) -> dict[str, str]:
-        return {**os.environ, "XDG_CACHE_HOME": str(self._cache)}
-
-
-class PagesView(MoorageView):
-    """The same without hydration."""
-
-    name = f"{OURS} (pages)"
-
-    def __init__(self, store: Moorage, peaks: list[int]) -> None:
-        """As `MoorageView`."""
-        super().__init__(store, peaks, "--cache-size", "0")
-
-    def prepare(self, path: str) -> None:
-        """See `View.prepare`."""
-
-
-def _peak_of_server(place: Path) -> int:
-    listed = subprocess.run(
-        [sys.executable, "-m", "moorage", "mounts", "--json"], check=True, capture_output=True, text=True
-    )
-    records = [json.loads(line) for line in listed.stdout.splitlines()]
-    servers = [record["pid"] for record in records if record["mountpoint"] == str(place)]
-    status = Path(f"/proc/{servers[0]}/status").read_text("utf-8")
-    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
-
-
-class BorgView(View):
-    """`borg mount`."""
-
-    name = "borg mount"
-
-    def __init__(self, store: Borg, label: str) -> None:
-        """Of the archive `label`."""
-        self._store = store
-        self._label = label
-
-    def mounted(self, place: Path) -> Iterator[Path]:
-        """See `View.mounted`."""
-        command = self._store.mount(self._label, place)
-        environment = {**os.environ, **command.environment}
-        _call(command.argv, environment)
-        try:
-            yield place
-        finally:
-            _call(self._store.umount(place).argv, environment)
-
-
-class ResticView(View):
-    """`restic mount`."""
-
-    name = "restic mount"
-
-    def __init__(self, store: Restic) -> None:
-        """Of the newest snapshot."""
-        self._store = store
-
-    def mounted(self, place: Path) -> Iterator[Path]:
-        """See `View.mounted`."""
-        command = self._store.command("mount", str(place))
-        environment = {**os.environ, **command.environment}
-        quiet = subprocess.DEVNULL
-        server = subprocess.Popen(command.argv, env=environment, stdout=quiet, stderr=quiet)
-        try:
-            shown = place / "snapshots" / "latest"
-            _wait_for(shown, server)
-            yield shown
-        finally:
-            server.send_signal(signal.SIGINT)  # upon which it unmounts
-            server.wait()
-            if any(line.split()[1] == str(place) for line in Path("/proc/mounts").read_text("utf-8").splitlines()):
-                _call(["umount", "--lazy", str(place)])
-
-
-def _wait_for(shown: Path, server: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + _MOUNTED_WITHIN_SECONDS
-    while not shown.exists():
-        if server.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError("restic mount did not come up")
-        time.sleep(0.05)
-
-
-def _call(argv: Sequence[str], environment: dict[str, str] | None = None) -> None:
-    done = subprocess.run(argv, check=False, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(argv)}: {done.stderr.strip()[-500:]}")
 
 
 # -- measuring -----------------------------------------------------------------------------------------------------
@@ -237,37 +107,13 @@ def _model() -> object:
     return {"layers": [chance.randbytes(1 << 20) for _ in range(34)], "vocabulary": words}
 
 
-def fill(place: Path, source: Path, kind: type[Store]) -> Store:
-    """A store that holds the source as `all`."""
-    home = place / kind.__name__
-    home.mkdir()
-    store = kind(home)
-    start = store.start()
-    if start is not None:
-        run(start, place / "log")
-    run(store.ingest(source, "all"), place / "log")
-    return store
-
-
-def views_of(place: Path, source: Path, peaks: list[int]) -> list[View]:
-    """Ours, and the peers that can be mounted here."""
-    found: list[View] = []
-    for kind in present((Moorage, Borg, Restic)):
-        store = fill(place, source, kind)
-        warm(store.folder)
-        if isinstance(store, Moorage):
-            found += [MoorageView(store, peaks), PagesView(store, peaks)]
-        elif isinstance(store, Borg):
-            found.append(BorgView(store, "all"))
-        elif isinstance(store, Restic):
-            found.append(ResticView(store))
-    return found
-
-
 def measure(place: Path, source: Path, views: list[View], case: Case, results: Results) -> None:
     """One round of one case; a peer that cannot be mounted is left out from then on."""
     settle((source / case.path).stat().st_size)
     results.add(case.name, PLAIN, read(case, source, _WARM_READS))
+    if case.name == "noise":
+        chill(source / case.path)
+        results.add(case.name, f"{PLAIN}, {COLD}", read(case, source, 1))
     if case.how == "sequential" and case.name != "noise" and (place / "weights.zst").exists():
         started = time.perf_counter()
         subprocess.run(["zstd", "-q", "-d", "-T2", "-f", "-o", "/dev/null", str(place / "weights.zst")], check=True)
@@ -287,9 +133,54 @@ def measure(place: Path, source: Path, views: list[View], case: Case, results: R
             views.remove(view)
 
 
+def measure_first(place: Path, size_bytes: int, rounds: int, results: Results, peaks: list[int]) -> None:
+    """How long a reader of a huge file waits for its first bytes. The file is a block of noise over and over: what
+    counts is the length of its recipe, and where in it a place is found."""
+    home = place / "first"
+    (home / "nothing").mkdir(parents=True)
+    store = fill(home, home / "nothing", Moorage)
+    with moorage.Repository.open(store.folder) as repo:
+        repo.commit(io.BufferedReader(Repeated(size_bytes), 1 << 20), branch="huge", at="huge.bin", create=True)
+    case = Case("first", "first", "huge.bin")
+    mountpoint = home / "mount"
+    mountpoint.mkdir()
+    for _ in range(rounds):
+        with contextmanager(MoorageView(store, peaks, branch="huge").mounted)(mountpoint) as root:
+            results.add(case.name, FIRST, read(case, root, 1))
+            results.add(case.name, MIDDLE, read(Case("first", "middle", "huge.bin"), root, 1))
+    rows = [(f"first, of {size_bytes / 1e9:.1f} GB", "ms")]
+    rows += [(name, f"{1e3 * results.seconds(case.name, name):.2f}") for name in results.names(case.name)]
+    print()
+    show_table(rows)
+
+
+class Repeated(io.RawIOBase):
+    """A stream of so many bytes, the same noise again and again."""
+
+    def __init__(self, size_bytes: int) -> None:
+        """Made on the way."""
+        self._block = random.Random(1).randbytes(64 << 20)
+        self._left = size_bytes
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """As any stream."""
+        view = memoryview(buffer)
+        at = self._left % len(self._block)
+        piece = self._block[at : at + min(len(view), self._left)]
+        view[: len(piece)] = piece
+        self._left -= len(piece)
+        return len(piece)
+
+
 def show(results: Results, case: Case, size_bytes: int) -> None:
     """One table."""
-    unit = {"random": "us a read", "listing": "seconds", "unpickle": "seconds"}.get(case.how, "MB/s")
+    unit = {"random": "us a read", "fio": "us a read", "listing": "seconds", "unpickle": "seconds"}.get(
+        case.how, "MB/s"
+    )
     copies = 8 if case.how == "parallel" else 1
     rows = [(case.name, unit, "of plain", "faster")]
     for name in results.names(case.name):
@@ -318,6 +209,11 @@ def judge(results: Results, peaks: list[int]) -> None:
             expected.at_least(f"{case}, warm, of plain files", wanted, results.faster(case, warmly, PLAIN))
     if ZSTD in results.names("sequential"):
         expected.at_least(f"sequential, cold, of {ZSTD}", 0.7, results.faster("sequential", coldly, ZSTD))
+    if results.names("noise"):
+        cold = results.faster("noise", coldly, f"{PLAIN}, {COLD}")
+        expected.at_least("noise, cold, of plain files, cold", 0.5, cold)
+    if results.names("first"):
+        expected.at_most("first 4 KiB of a huge file", 20.0, 1e3 * results.seconds("first", FIRST), "ms")
     if results.names("listing"):
         expected.at_most("listing, cold, of plain files", 3.0, 1 / results.faster("listing", coldly, PLAIN), "times")
     if peaks:
@@ -328,14 +224,17 @@ def judge(results: Results, peaks: list[int]) -> None:
 def main() -> None:
     """Measure and print."""
     options_of = parser("Reading through the mount, beside plain files and other mounts.", size="512M", rounds=3)
+    options_of.add_argument("--huge", type=parse_size, default="2G", help="of the huge file (default: %(default)s)")
     options_of.add_argument("--files", type=int, default=20_000, help="small files (default: %(default)s)")
-    names = [case.name for case in cases_of("")]
+    names = [*(case.name for case in cases_of("")), "first"]
     options_of.add_argument("--only", action="append", choices=names, help="a case; repeatable")
     options = options_of.parse_args()
     if not has_numpy():
         sys.exit("numpy is needed: pip install -e '.[libraries]'")
     results, peaks = Results(), list[int]()
     with workplace(options.dir) as place:
+        if not options.only or "first" in options.only:
+            measure_first(place, options.huge, options.rounds, results, peaks)
         source = place / "source"
         cases = cases_of(make_source(source, options.size, options.files))
         cases = [case for case in cases if not options.only or case.name in options.only]

@@ -110,6 +110,15 @@ def warm(folder: Path) -> None:
                     pass
 
 
+def chill(path: Path) -> None:
+    """Have a file out of the page cache."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(fd)
+
+
 def disk_bytes(folder: Path) -> int:
     """What a folder occupies, as `du` counts."""
     total = 0

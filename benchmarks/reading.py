@@ -7,6 +7,9 @@ inside, so that the start of Python is no part of it. Used by bench_mount.
 
     sequential   a file in pieces of 1 MiB into one buffer
     random       reads of 4 KiB at scattered places; prints seconds a read
+    fio          the same by fio, for two seconds
+    first        open a file and read its first 4 KiB
+    middle       ... and 4 KiB from its middle
     mapped       a sum over the file as 64-bit numbers, through mmap
     parallel     eight processes that each read the whole file
     listing      ls -lR
@@ -15,6 +18,7 @@ inside, so that the start of Python is no part of it. Used by bench_mount.
 
 from __future__ import annotations
 
+import json
 import mmap
 import os
 import pickle
@@ -56,6 +60,32 @@ def scattered(path: str) -> float:
         return (time.perf_counter() - started) / _RANDOM_READS
     finally:
         os.close(fd)
+
+
+def fio(path: str) -> float:
+    """Seconds a read of 4 KiB, as fio finds them; `--readonly` makes it refuse to write."""
+    words = [f"--filename={path}", "--name=random", "--rw=randread", "--bs=4k", "--ioengine=psync", "--size=100%"]
+    argv = ["fio", "--readonly", "--invalidate=0", "--runtime=2", "--time_based", "--output-format=json", *words]
+    found = json.loads(subprocess.run(argv, check=True, capture_output=True, text=True).stdout)
+    return float(found["jobs"][0]["read"]["clat_ns"]["mean"]) / 1e9
+
+
+def _page_at(path: str, part: float) -> float:
+    started = time.perf_counter()
+    with open(path, "rb", buffering=0) as file:
+        file.seek(int(os.fstat(file.fileno()).st_size * part))
+        assert len(file.read(_PAGE_BYTES)) == _PAGE_BYTES
+    return time.perf_counter() - started
+
+
+def first(path: str) -> float:
+    """Seconds until the first bytes are there."""
+    return _page_at(path, 0)
+
+
+def middle(path: str) -> float:
+    """Seconds until bytes from the middle are there."""
+    return _page_at(path, 0.5)
 
 
 def mapped(path: str) -> float:
@@ -111,6 +141,9 @@ def unpickle(path: str) -> float:
 WAYS: dict[str, Callable[[str], float]] = {
     "sequential": sequential,
     "random": scattered,
+    "fio": fio,
+    "first": first,
+    "middle": middle,
     "mapped": mapped,
     "parallel": parallel,
     "listing": listing,
