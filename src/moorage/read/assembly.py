@@ -8,6 +8,9 @@ go on: so they are ahead of a reader wherever he starts, and no byte is decoded 
 What a reader gets before the whole has been hashed was verified by chunk a moment ago, by this process, which wrote it
 into a file that has no name yet that anybody would look for.
 
+A piece that does not come (a disk that hangs) is not waited for longer than a moment: the reader looks for his bytes in
+the chunks himself.
+
 Threads: everything here may be called from any thread.
 """
 
@@ -16,7 +19,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 from moorage.errors import CorruptDataError
 from moorage.model.progress import SILENT, Progress
@@ -26,6 +28,8 @@ from moorage.read.file import FileReader
 from moorage.storage.writing import write_all_at
 
 _MOST_THREADS = 16
+PATIENCE_S = 2.0
+"""A piece takes a few milliseconds. If it takes this long, something hangs, and perhaps not where the reader looks."""
 _EMPTY, _BUSY, _DONE = 0, 1, 2
 
 
@@ -62,9 +66,8 @@ class Assembly:
                 self._next = empty
                 return None
             while self._states.count(_DONE, first, last) < last - first:
-                if self._has_ended:
+                if self._has_ended or not self._changed.wait(PATIENCE_S):
                     return None
-                self._changed.wait()
         return os.pread(self._file.fd, stop - offset, offset)
 
     def run(self, keep_going: Callable[[], bool] = lambda: True, progress: Progress = SILENT) -> bool:
@@ -73,14 +76,10 @@ class Assembly:
         Raises `CorruptDataError`, `DataError`, `StorageError`, `OSError`.
         """
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        workers = min(cores, _MOST_THREADS, len(self._states))
+        helpers = min(cores, _MOST_THREADS, len(self._states)) - 1
         try:
-            if workers <= 1:
+            with _Helpers(lambda: self._fill(keep_going, progress), helpers):
                 self._fill(keep_going, progress)
-            else:
-                with ThreadPoolExecutor(workers, thread_name_prefix="moorage-hydrate") as pool:
-                    for done in [pool.submit(self._fill, keep_going, progress) for _ in range(workers)]:
-                        done.result()
         finally:
             with self._changed:
                 self._has_ended = True
@@ -131,3 +130,34 @@ class Assembly:
                 digest=entry.digest.hex(),
             )
         return found is not None
+
+
+class _Helpers:
+    """Threads that help with something until all of them are done with it.
+
+    Daemons, unlike those of a `ThreadPoolExecutor`: one that waits for a disk that never answers must not keep the
+    interpreter from ending.
+    """
+
+    def __init__(self, work: Callable[[], None], count: int) -> None:
+        self._work = work
+        self._threads = [
+            threading.Thread(target=self._run, name=f"moorage-hydrate-{number}", daemon=True) for number in range(count)
+        ]
+        self._errors: list[BaseException] = []
+
+    def __enter__(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        for thread in self._threads:
+            thread.join()
+        if kind is None and self._errors:
+            raise self._errors[0]
+
+    def _run(self) -> None:
+        try:
+            self._work()
+        except BaseException as error:  # noqa: BLE001 - raised again by who waits for it
+            self._errors.append(error)

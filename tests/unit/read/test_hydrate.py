@@ -79,6 +79,27 @@ def test_reads_wait_for_what_is_being_made(store: Store, monkeypatch: pytest.Mon
     part.discard()
 
 
+def test_a_piece_that_hangs_is_not_waited_for(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    part, assembly = begin(store)
+    write, entered, go = write_all_at, threading.Event(), threading.Event()
+
+    def hanging(fd: int, parts: list[bytes | memoryview], offset: int) -> None:
+        entered.set()
+        assert go.wait(60)
+        write(fd, parts, offset)
+
+    monkeypatch.setattr(assembly_module, "write_all_at", hanging)
+    monkeypatch.setattr(assembly_module, "PATIENCE_S", 0.01)
+    runner = threading.Thread(target=assembly.run)
+    runner.start()
+    assert entered.wait(60)
+    assert assembly.read_at(10, 100) is None
+    go.set()
+    runner.join(60)
+    assert assembly.read_at(10, 100) == DATA[10:110]
+    part.discard()
+
+
 def test_a_damaged_chunk_ends_it_and_lets_readers_go(store: Store) -> None:
     for pack in (store.handle.root or Path()).glob("packs/*/*"):
         if pack.stat().st_size > 2 * MIB:
