@@ -56,15 +56,21 @@ class Counted:
 
 @contextmanager
 def counted(
-    folder: Path, files: Mapping[str, Content], *broken: str, cache_bytes: int = 0, revision: str = "prod"
+    folder: Path,
+    files: Mapping[str, Content],
+    *broken: str,
+    cache_bytes: int = 0,
+    revision: str = "prod",
+    through: Path | None = None,
 ) -> Iterator[Counted]:
     """Mount a new repository with `files` on its branch `prod`, both below `folder`; nothing is hydrated unless a
-    cache is given."""
+    cache is given. `through` is another path by which the server finds what is in `folder`."""
     handle = build.create(folder / "repository")
     build.branch(handle, "prod", files)
     directory = folder / "mnt"
     directory.mkdir()
-    command = [sys.executable, str(PROGRAM), str(folder / "repository"), revision, str(directory), str(cache_bytes)]
+    repository = (through or folder) / "repository"
+    command = [sys.executable, str(PROGRAM), str(repository), revision, str(directory), str(cache_bytes)]
     with subprocess.Popen([*command, *broken], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         watchdog = kill_later(process.pid)
         try:

@@ -5,8 +5,8 @@
 Says `ready`, then answers each line of its input with one line of JSON: what has been asked so far, or, to `held`, what
 the server holds. A FLAG is a promise to break, as a negative control: `drop-pages` (no KEEP_CACHE), `forget-names` (no
 name outlives its lookup), `mix-modes` (an open that cannot share a mode is not refused), `never-burst` and
-`always-burst` (what is taken for a burst of walks), `no-grace` (a process that has nothing open is let go at once). And
-`sticky`, which breaks nothing.
+`always-burst` (what is taken for a burst of walks), `no-grace` (a process that has nothing open is let go at once),
+`no-deadlines` (nobody answers in a worker's place). And `sticky` and `timeout=SECONDS`, which break nothing.
 """
 
 from __future__ import annotations
@@ -32,6 +32,11 @@ class _CountedSession(Session):
     def start(self, on_end: Callable[[], None] = lambda: None) -> None:
         _sessions.append(self)
         super().start(on_end)
+
+
+class _UnwatchedSession(_CountedSession):
+    def __init__(self, fd: int, operations: Any, **settings: Any) -> None:
+        super().__init__(fd, operations, **{**settings, "patience": None})
 
 
 def _answer() -> None:
@@ -73,10 +78,20 @@ def main() -> None:
             vars(lifetimes)["_WITHIN_NS"] = within_ns
     if "no-grace" in broken:
         vars(sticky)["GRACE_NS"] = 0
+    if "no-deadlines" in broken:
+        vars(serve)["Session"] = _UnwatchedSession
     if "mix-modes" in broken:
         setattr(passthrough.OpenModes, "enter", _mixing)  # noqa: B010 - to break it is the point
     threading.Thread(target=_answer, daemon=True).start()
-    request = MountRequest(repository, revision, directory, cache_bytes=int(cache_bytes), sticky="sticky" in broken)
+    timeout = next((flag.removeprefix("timeout=") for flag in broken if flag.startswith("timeout=")), "30")
+    request = MountRequest(
+        repository,
+        revision,
+        directory,
+        cache_bytes=int(cache_bytes),
+        sticky="sticky" in broken,
+        timeout_s=float(timeout),
+    )
     run(request, lambda _: print("ready", flush=True))
 
 

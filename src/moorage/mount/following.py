@@ -10,7 +10,8 @@ snapshot seen. (A `prod` that is renamed to `prod-old` and created anew is again
 that looked in between.)
 
 A branch that cannot be read, or whose new snapshot cannot, leaves the mount where it is: what is served stays whole,
-and the log says so once until it works again.
+and the log says so once until it works again. So does a snapshot whose reading takes long: one walk waits for it, the
+others do not.
 
 Threads: everything here may be called from any thread. The common path takes no lock.
 """
@@ -30,6 +31,10 @@ from moorage.model.snapshot import Snapshot
 from moorage.mount.log_format import fields
 
 _log = logging.getLogger(__name__)
+
+
+PATIENCE_S = 1.0
+"""How long a walk waits for another one that reads the next snapshot, before it stays on the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,10 @@ class Root(Protocol):
         """Where the root stands. Never raises."""
         ...
 
+    def last(self) -> Standing:
+        """Where it stood when somebody asked last; asks nobody, and waits for nothing."""
+        ...
+
 
 class Refs(Protocol):
     """What `Following` needs of `RefStore`."""
@@ -90,6 +99,10 @@ class Fixed:
 
     def now(self) -> Standing:
         """Where it always stood."""
+        return self._standing
+
+    def last(self) -> Standing:
+        """The same."""
         return self._standing
 
 
@@ -124,6 +137,8 @@ class Following:
         self._known = _Known((record,), standing)
         self._moved = moved
         self._moving = threading.Lock()
+        self._is_held_up = False
+        """Whether somebody who reads the next snapshot has been at it for a while."""
         self._trouble = ""
 
     def now(self) -> Standing:
@@ -140,9 +155,17 @@ class Following:
         self._trouble = ""
         return known.standing
 
+    def last(self) -> Standing:
+        """See `Root.last`."""
+        return self._known.standing
+
     def _move(self) -> Standing:
         """Follow to the newest record. Under the lock, so that no thread installs an answer older than another's."""
-        with self._moving:
+        if not self._moving.acquire(timeout=0 if self._is_held_up else PATIENCE_S):
+            self._is_held_up = True
+            self._complain(f"the snapshot at which {self._asked} stands cannot be read yet, staying on its last one")
+            return self._known.standing
+        try:
             known = self._known
             chain = self._chase({record.ref: record for record in known.chain})
             if chain == known.chain:
@@ -153,6 +176,9 @@ class Following:
             self._known = _Known(chain, standing)
             self._trouble = ""
             return standing
+        finally:
+            self._is_held_up = False
+            self._moving.release()
 
     def _chase(self, seen: dict[RefName, RefRecord]) -> tuple[RefRecord, ...]:
         """The newest records along renames, from the branch that was asked for."""

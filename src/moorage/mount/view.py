@@ -315,8 +315,9 @@ class View:
         return found
 
     def size_bytes(self) -> int:
-        """How large what is shown is; 0 where that is everything."""
-        return 0 if isinstance(self._root, Folder) else self._root.now().size_bytes
+        """How large what was shown last is; 0 where that is everything. Waits for nothing: who asks is often a
+        program that looks at all mounts there are."""
+        return 0 if isinstance(self._root, Folder) else self._root.last().size_bytes
 
 
 def folder_node(folder: Folder, inode: int) -> Node:

@@ -7,7 +7,10 @@ import threading
 
 import pytest
 
+from moorage.model.digest import SnapshotId
 from moorage.model.refs import RefAction
+from moorage.model.snapshot import Snapshot
+from moorage.mount import following
 from moorage.mount.following import Fixed, Following, Standing
 from tests.mount.fakes import FakeRepository, branch
 
@@ -177,3 +180,40 @@ def test_it_tells_of_each_other_standing_and_of_nothing_else(repository: FakeRep
     repository.record("stable", RefAction.DELETE, second)
     root.now()
     assert [(standing.snapshot, standing.branch) for standing in told] == [(second, "prod"), (second, "stable")]
+
+
+def test_one_walk_waits_for_a_snapshot_that_hangs_and_the_others_do_not(
+    repository: FakeRepository, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(following, "PATIENCE_S", 0.01)
+    root = repository.following("prod")
+    first = root.now()
+    entered, go, read = threading.Event(), threading.Event(), repository.snapshot
+
+    def hanging(id: SnapshotId) -> Snapshot:
+        entered.set()
+        assert go.wait(60)
+        return read(id)
+
+    monkeypatch.setattr(repository, "snapshot", hanging)
+    second = repository.set("prod", {"v": b"2"})
+    mover = threading.Thread(target=root.now)
+    mover.start()
+    assert entered.wait(60)
+    assert [root.now(), root.now(), root.last()] == [first] * 3
+    assert len(caplog.records) == 1
+    go.set()
+    mover.join(60)
+    assert root.now().snapshot == second
+    third = repository.set("prod", {"v": b"3"})
+    assert root.now().snapshot == third
+    assert root.last().snapshot == third
+
+
+def test_the_last_standing_asks_nobody(repository: FakeRepository) -> None:
+    root = repository.following("prod")
+    repository.set("prod", {"v": b"2"})
+    before, repository.probes = root.last(), 0
+    assert root.last() is before
+    assert repository.probes == 0
+    assert root.now() is root.last() is not before
