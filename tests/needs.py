@@ -147,6 +147,19 @@ def loop_mounts_missing() -> str | None:
     return None
 
 
+@functools.cache
+def namespaces_missing() -> str | None:
+    """Root that may make a mount namespace of its own and lay one directory over another in it."""
+    if missing := root_missing() or linux_missing() or _tool_missing("unshare"):
+        return missing
+    with tempfile.TemporaryDirectory() as folder:
+        script = "mount -t tmpfs none $0 && mkdir $0/u $0/w"
+        script += " && mount -t overlay none -o lowerdir=/usr/sbin,upperdir=$0/u,workdir=$0/w /usr/sbin"
+        command = ["unshare", "--mount", "--propagation", "private", "/bin/sh", "-c", script, folder]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        return None if done.returncode == 0 else f"no mount namespaces here: {done.stderr.strip()[:200]}"
+
+
 def _tool_missing(name: str) -> str | None:
     return None if shutil.which(name) else f"{name} is not installed"
 
@@ -204,4 +217,5 @@ needs_fuse = needs(fuse_missing)
 needs_fusermount = needs(fusermount_missing)
 needs_libfuse = needs(libfuse_missing)
 needs_strace = needs(strace_missing)
+needs_namespaces = needs(namespaces_missing)
 needs_loop_mounts = needs(loop_mounts_missing)

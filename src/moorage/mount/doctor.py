@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import stat
+import sysconfig
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from moorage.mount.registry import MountRecord, MountState
 from moorage.read.cache import FileCache
 
 FUSE_CONF = "/etc/fuse.conf"
+MOUNT_PROGRAM = "/sbin/mount.moorage"
 PASSTHROUGH_KERNEL = (6, 9)
 GOOD_READ_AHEAD_KIB = 1024
 _CAP_SYS_ADMIN = 21
@@ -60,6 +62,7 @@ def checks(repository: Path | None = None, cache_bytes: int | None = None) -> li
         _device(),
         _fusermount(),
         _allow_other(),
+        _mount_program(),
         _passthrough(mounts),
         _read_ahead(mounts),
         _request_timeout(),
@@ -123,6 +126,18 @@ def _allow_other() -> Check:
     if _is_root():
         return Check("user-allow-other", CheckStatus.OK, f"{found}; root may")
     return Check("user-allow-other", CheckStatus.WARN, found, f"if that is wanted: add user_allow_other to {FUSE_CONF}")
+
+
+def _mount_program() -> Check:
+    if os.access(MOUNT_PROGRAM, os.X_OK):
+        return Check("mount-program", CheckStatus.OK, f"{MOUNT_PROGRAM} is there: `mount -t moorage` and fstab work")
+    ours = os.path.join(sysconfig.get_path("scripts"), os.path.basename(MOUNT_PROGRAM))
+    found = f"{MOUNT_PROGRAM} is missing: `mount -t moorage` and fstab do not work"
+    if os.path.lexists(MOUNT_PROGRAM):
+        found = f"{MOUNT_PROGRAM} cannot be run: `mount -t moorage` and fstab do not work"
+    return Check(
+        "mount-program", CheckStatus.WARN, found, f"if they are wanted, as root: ln -sf {ours} {MOUNT_PROGRAM}"
+    )
 
 
 def _passthrough(mounts: list[MountRecord]) -> Check:

@@ -18,6 +18,7 @@ NAMES = [
     "fuse-device",
     "fusermount",
     "user-allow-other",
+    "mount-program",
     "kernel-passthrough",
     "read-ahead",
     "request-timeout",
@@ -39,6 +40,18 @@ def test_every_check_has_a_stable_name_and_advice_where_it_is_needed(tmp_path: P
     assert {check.name for check in checks(tmp_path)} == {*NAMES, "overlap"}
     assert all(check.found for check in checks())
     assert all(check.advice for check in checks() if check.status is not CheckStatus.OK)
+
+
+def test_the_program_that_mount_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "mount.moorage"
+    monkeypatch.setattr(doctor, "MOUNT_PROGRAM", str(program))
+    assert "is missing" in named("mount-program").found
+    assert named("mount-program").advice.endswith(f"mount.moorage {program}")
+    program.symlink_to("gone")
+    assert "cannot be run" in named("mount-program").found
+    program.unlink()
+    program.touch(mode=0o755)
+    assert named("mount-program").status is CheckStatus.OK
 
 
 def test_no_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
