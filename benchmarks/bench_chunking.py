@@ -100,8 +100,13 @@ def planes(data: bytes, width: int, *, join: bool) -> list[Candidate]:
     pieces = [view[at : at + PIECE_BYTES] for at in range(0, len(data), PIECE_BYTES)]
 
     def candidate(kernel: Backend) -> Candidate:
-        function = kernel.join_planes if join else kernel.split_planes
-        return Candidate(kernel.name, lambda: [function(piece, width)[:0] for piece in pieces], len(data))
+        def parts(piece: memoryview) -> tuple[int, list[memoryview]]:
+            count = len(piece) // width
+            return width, [*(piece[at * count : (at + 1) * count] for at in range(width)), piece[width * count :]]
+
+        if join:
+            return Candidate(kernel.name, lambda: [kernel.gather([parts(piece)])[:0] for piece in pieces], len(data))
+        return Candidate(kernel.name, lambda: [kernel.split_planes(piece, width)[:0] for piece in pieces], len(data))
 
     return [candidate(kernel) for kernel in backends() if kernel.name != "numpy"]  # which does as plain Python
 
@@ -116,7 +121,7 @@ def overhead() -> None:
         "cut, bytes": lambda: kernel.cut_points(short, params, False),
         "cut, slice of a view": lambda: kernel.cut_points(view, params, False),
         "split, slice of a view": lambda: kernel.split_planes(view, 2),
-        "join, slice of a view": lambda: kernel.join_planes(view, 2),
+        "gather, three slices of a view": lambda: kernel.gather([(2, [view[:49], view[49:98], view[98:]])]),
     }
     print(f"\ncost of one call, {kernel.name}")
     for label, call in calls.items():

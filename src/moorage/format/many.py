@@ -22,7 +22,6 @@ from moorage.format.stored import (
     decompress_many,
     encode_stored,
     planes_payload,
-    put_together,
     take_apart,
     with_header,
 )
@@ -81,14 +80,23 @@ def _planes(data: memoryview, chunks: Sequence[tuple[int, int]], width: int) -> 
     return found
 
 
-def decode_many(stored: Sequence[tuple[memoryview, ObjectKind, int]]) -> list[bytes]:
-    """What `decode_stored` gives for each (stored object, kind, raw bytes).
+def decode_many(stored: Sequence[tuple[memoryview, ObjectKind, int]]) -> list[memoryview]:
+    """What `decode_stored` gives for each (stored object, kind, raw bytes), as views of a few large buffers.
 
-    Raises `CorruptDataError`, `NewerFormatError`, which do not tell whose it is: decode them one by one to know.
+    What is stored raw is a view of what was given. Raises `CorruptDataError`, `NewerFormatError`, which do not tell
+    whose it is: decode them one by one to know.
     """
     apart = [take_apart(data, kind=kind, raw_bytes=raw_bytes) for data, kind, raw_bytes in stored]
     frames = [(part, size) for _, parts in apart for part, size in parts if size is not None]
     decoded = iter(decompress_many([part for part, _ in frames], [size for _, size in frames]))
-    return [
-        put_together(width, [part if size is None else next(decoded) for part, size in parts]) for width, parts in apart
-    ]
+    pieces = [(width, [part if size is None else next(decoded) for part, size in parts]) for width, parts in apart]
+    joined = memoryview(native.gather([piece for piece in pieces if piece[0] > 1]))
+    found: list[memoryview] = []
+    position = 0
+    for (width, parts), (_, _, raw_bytes) in zip(pieces, stored, strict=True):
+        if width == 1:
+            found.append(parts[0])
+        else:
+            found.append(joined[position : position + raw_bytes])
+            position += raw_bytes
+    return found

@@ -197,7 +197,8 @@ def decode_stored(stored: bytes | memoryview, *, kind: ObjectKind, raw_bytes: in
     `kind` and `raw_bytes` are what the footer or the index promised. Raises `CorruptDataError`, `NewerFormatError`.
     """
     width, parts = take_apart(stored, kind=kind, raw_bytes=raw_bytes)
-    return put_together(width, [part if length is None else _decompress(part, length) for part, length in parts])
+    decoded = [part if length is None else _decompress(part, length) for part, length in parts]
+    return bytes(decoded[0]) if width == 1 else native.gather([(width, decoded)])
 
 
 def take_apart(
@@ -249,13 +250,6 @@ def _planes_of(payload: memoryview, width: int, raw_bytes: int) -> list[tuple[me
     return parts
 
 
-def put_together(width: int, parts: Sequence[Bytes]) -> bytes:
-    """The bytes of an object from its parts, all decoded."""
-    if width == 1:
-        return bytes(parts[0])
-    return native.join_planes(b"".join(parts), width)
-
-
 def _decompress(frame: memoryview, raw_bytes: int) -> bytes:
     """Decode exactly one frame of exactly `raw_bytes`; the size is compared before anything is allocated."""
     try:
@@ -274,14 +268,14 @@ def _check_frame(frame: memoryview, raw_bytes: int) -> None:
         raise CorruptDataError(f"a zstd frame claims {parameters.content_size} bytes instead of {raw_bytes}")
 
 
-def decompress_many(frames: Sequence[memoryview], sizes: Sequence[int]) -> list[Bytes]:
+def decompress_many(frames: Sequence[memoryview], sizes: Sequence[int]) -> list[memoryview]:
     """What each of several frames holds, in one call that gives the GIL away once; each exactly of its size.
 
     Raises `CorruptDataError`, which does not tell whose frame it is.
     """
     decompressor = _contexts.decompressor
     if len(frames) < 2 or not hasattr(decompressor, "multi_decompress_to_buffer"):  # PyPy's has not
-        return [_decompress(frame, size) for frame, size in zip(frames, sizes, strict=True)]
+        return [memoryview(_decompress(frame, size)) for frame, size in zip(frames, sizes, strict=True)]
     try:
         for frame, size in zip(frames, sizes, strict=True):
             _check_frame(frame, size)
@@ -294,7 +288,7 @@ def decompress_many(frames: Sequence[memoryview], sizes: Sequence[int]) -> list[
     decoded = [memoryview(found[at]) for at in range(len(found))]  # type: ignore[arg-type]  # see compress_many
     if list(map(len, decoded)) != list(sizes):
         raise CorruptDataError("a zstd frame does not hold what it claims")
-    return list(decoded)
+    return decoded
 
 
 def _frame_bytes(frame: memoryview) -> int:

@@ -10,7 +10,7 @@ from moorage.maintain.findings import Findings
 from moorage.maintain.report import ProblemKind
 from moorage.model.digest import ObjectId, PackId
 from moorage.model.objects import PackLocation
-from moorage.packs.reader import read_objects
+from moorage.packs.reader import read_object
 from moorage.repository.locator import Locator
 from moorage.storage.base import Storage
 
@@ -44,7 +44,7 @@ class ObjectChecker:
         if place is None:
             return None
         try:
-            return decode(read_objects(self._storage, [(id, place)])[0])
+            return decode(read_object(self._storage, id, place))
         except StorageDeniedError:
             raise
         except (DataError, FormatError, StorageError) as error:

@@ -30,7 +30,7 @@ __all__ = [
     "backend_name",
     "choose",
     "cut_points",
-    "join_planes",
+    "gather",
     "selected",
     "split_planes",
     "why_not_faster",
@@ -80,6 +80,6 @@ def split_planes(data: BytesLike, width: int) -> bytes:
     return _choice()[0].split_planes(data, width)
 
 
-def join_planes(planes: BytesLike, width: int) -> bytes:
-    """The inverse of `split_planes`."""
-    return _choice()[0].join_planes(planes, width)
+def gather(pieces: Sequence[tuple[int, Sequence[BytesLike]]]) -> bytes:
+    """Pieces one after another, each as it is or joined from its planes; see `Backend.gather`."""
+    return _choice()[0].gather(pieces)

@@ -1,11 +1,12 @@
 """What does every backend promise?
 
-Three functions that look at every byte, given by three backends (C, numpy, plain Python) with exactly the same results;
+Functions that look at every byte, given by three backends (C, numpy, plain Python) with exactly the same results;
 only their speed differs. All are pure, hold no state between calls and may be called from any number of threads.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol, TypeAlias
 
 from moorage.errors import InvalidInputError
@@ -46,8 +47,13 @@ class Backend(Protocol):
         """
         ...
 
-    def join_planes(self, planes: BytesLike, width: int) -> bytes:
-        """The inverse of `split_planes`."""
+    def gather(self, pieces: Sequence[tuple[int, Sequence[BytesLike]]]) -> bytes:
+        """Pieces one after another, in one call however many: each is (width, parts).
+
+        A piece of width 1 is its one part. One of 2, 4 or 8 is joined from its planes, which are as long as each other,
+        and ends with the part after them: the inverse of `split_planes`. Raises `InvalidInputError` where the parts
+        are not so.
+        """
         ...
 
 
@@ -55,6 +61,20 @@ def check_width(width: int) -> None:
     """Refuse widths without planes. Raises `InvalidInputError`."""
     if width not in PLANE_WIDTHS:
         raise InvalidInputError(f"byte planes are of elements of 2, 4 or 8 bytes, not {width}")
+
+
+def check_pieces(pieces: Sequence[tuple[int, Sequence[BytesLike]]]) -> None:
+    """Refuse pieces that do not have a part for each of their planes, and one. Raises `InvalidInputError`."""
+    for width, parts in pieces:
+        if width != 1:
+            check_width(width)
+        if len(parts) != (width + 1 if width > 1 else 1):
+            raise InvalidInputError(f"a piece of width {width} has {len(parts)} parts")
+
+
+def uneven() -> InvalidInputError:
+    """What is raised for planes of one piece that are not as long as each other."""
+    return InvalidInputError("the planes of a piece are not of one length")
 
 
 def flat(data: BytesLike) -> memoryview:

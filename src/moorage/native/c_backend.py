@@ -8,13 +8,15 @@ address of any other buffer, also a read-only slice, is asked of Python's own C 
 from __future__ import annotations
 
 import ctypes
+import operator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from moorage.native.backend import BackendUnavailable, BytesLike, check_width
+from moorage.native.backend import BackendUnavailable, BytesLike, check_pieces, check_width, uneven
 from moorage.native.gear import GEAR, GearParams
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 """As in `kernel.c`."""
 
 LIBRARY = Path(__file__).with_name("_kernel.so")
@@ -39,6 +41,8 @@ class _PyBuffer(ctypes.Structure):
     )
 
 
+_BUFFER_BYTES = ctypes.sizeof(_PyBuffer)
+_BYTES_OF = operator.attrgetter("len")
 _CONTIGUOUS = 0  # PyBUF_SIMPLE: one run of bytes, or BufferError
 
 
@@ -49,7 +53,7 @@ class CBackend:
 
     def __init__(self, library: Path = LIBRARY) -> None:
         """Load `library`. Raises `BackendUnavailable` where it is missing, foreign or of another version."""
-        self._cut, self._split, self._join = _kernel_functions(library)
+        self._cut, self._split, self._gather = _kernel_functions(library)
         self._acquire, self._release, self._new_bytes = _python_functions()
         self._gear = (ctypes.c_uint64 * len(GEAR))(*GEAR)
 
@@ -67,18 +71,6 @@ class CBackend:
 
     def split_planes(self, data: BytesLike, width: int) -> bytes:
         """See `Backend.split_planes`."""
-        return self._rearranged(self._split, data, width)
-
-    def join_planes(self, planes: BytesLike, width: int) -> bytes:
-        """See `Backend.join_planes`."""
-        return self._rearranged(self._join, planes, width)
-
-    def _cut_at(self, address: bytes | int | None, size: int, params: GearParams, final: bool) -> list[int]:  # noqa: FBT001  # hot
-        ends = (ctypes.c_uint64 * (size // params.min_bytes + 1))()
-        count = self._cut(address, size, self._gear, params.packed, final, ends)
-        return ends[:count]
-
-    def _rearranged(self, function: Any, data: BytesLike, width: int) -> bytes:
         check_width(width)
         view = _PyBuffer()
         pinned = ctypes.addressof(view)
@@ -87,31 +79,61 @@ class CBackend:
             size = view.len
             result: bytes = self._new_bytes(None, size)
             if size:  # the empty bytes object is one for all
-                function(view.buf, size, width, result)
+                self._split(view.buf, size, width, result)
             return result
         finally:
             self._release(pinned)
 
+    def gather(self, pieces: Sequence[tuple[int, Sequence[BytesLike]]]) -> bytes:
+        """See `Backend.gather`."""
+        check_pieces(pieces)
+        parts = [part for _, each in pieces for part in each]
+        views = (_PyBuffer * len(parts))()
+        pinned = ctypes.addressof(views)
+        acquired = 0
+        try:
+            for part in parts:
+                self._acquire(part, pinned + acquired * _BUFFER_BYTES, _CONTIGUOUS)
+                acquired += 1
+            size = sum(map(_BYTES_OF, views))
+            result: bytes = self._new_bytes(None, size)
+            if size and self._gather(pinned, bytes(width for width, _ in pieces), len(pieces), result) < len(pieces):
+                raise uneven()
+            return result
+        finally:
+            for number in range(acquired):
+                self._release(pinned + number * _BUFFER_BYTES)
+
+    def _cut_at(self, address: bytes | int | None, size: int, params: GearParams, final: bool) -> list[int]:  # noqa: FBT001  # hot
+        ends = (ctypes.c_uint64 * (size // params.min_bytes + 1))()
+        count = self._cut(address, size, self._gear, params.packed, final, ends)
+        return ends[:count]
+
 
 def _kernel_functions(library: Path) -> tuple[Any, Any, Any]:
-    """The three loops of the kernel, typed."""
+    """The loops of the kernel, typed."""
     try:
         kernel = ctypes.CDLL(str(library))
         version = kernel.moorage_kernel_abi
-        functions = kernel.moorage_cut_points, kernel.moorage_split_planes, kernel.moorage_join_planes
+        functions = (
+            kernel.moorage_cut_points,
+            kernel.moorage_split_planes,
+            kernel.moorage_gather,
+        )
     except (OSError, AttributeError) as error:
         raise BackendUnavailable(f"the C kernel cannot be loaded: {error}") from error
     version.restype = ctypes.c_uint32
     version.argtypes = []
     if version() != ABI_VERSION:
         raise BackendUnavailable(f"{library.name} was built from version {version()}, not {ABI_VERSION}")
-    cut, split, join = functions
+    cut, split, gather = functions
     pointer, size = ctypes.c_void_p, ctypes.c_size_t
     cut.restype = size
     cut.argtypes = [pointer, size, pointer, pointer, ctypes.c_int, pointer]
-    for planes in (split, join):
-        planes.restype = None
-        planes.argtypes = [pointer, size, ctypes.c_uint32, pointer]
+    split.restype = None
+    split.argtypes = [pointer, size, ctypes.c_uint32, pointer]
+    gather.restype = size
+    gather.argtypes = [pointer, pointer, size, pointer]
     return functions
 
 

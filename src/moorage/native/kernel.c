@@ -1,5 +1,6 @@
 /*
- * Where do chunks end, and what are the byte planes of a buffer: the two loops over every byte that Python cannot run.
+ * Where do chunks end, what are the byte planes of a buffer, and what do they make: the loops over every byte that
+ * Python cannot run.
  *
  * Loaded through ctypes by c_backend.py; the definitions are in gear.py and backend.py, and the numpy and plain Python
  * backends give exactly the same results. Built by `cc -O3 -shared -fPIC`: portable C11, nothing of libc but the memory
@@ -13,14 +14,22 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define ABI_VERSION 1
+#define ABI_VERSION 2
 #define EXPORT __attribute__((visibility("default")))
+
+/* One buffer of many, as Python describes it: the beginning of a Py_buffer, which is part of its stable ABI. */
+struct part {
+    const uint8_t *bytes;
+    const void *owner;
+    size_t size;
+    const void *other[7];
+};
 
 EXPORT uint32_t moorage_kernel_abi(void);
 EXPORT size_t moorage_cut_points(const uint8_t *data, size_t size, const uint64_t *gear, const uint64_t *params,
                                  int final, uint64_t *ends);
 EXPORT void moorage_split_planes(const uint8_t *data, size_t size, uint32_t width, uint8_t *planes);
-EXPORT void moorage_join_planes(const uint8_t *planes, size_t size, uint32_t width, uint8_t *data);
+EXPORT size_t moorage_gather(const struct part *parts, const uint8_t *widths, size_t count, uint8_t *data);
 
 uint32_t moorage_kernel_abi(void) { return ABI_VERSION; }
 
@@ -159,11 +168,11 @@ static void split4(const uint8_t *data, size_t count, uint8_t *planes, size_t pi
     unzip(odd, count, planes + pitch, planes + 3 * pitch);
 }
 
-static void join4(const uint8_t *planes, size_t pitch, size_t count, uint8_t *data)
+static void join4(const uint8_t *const *planes, size_t step, size_t from, size_t count, uint8_t *data)
 {
     uint8_t even[4 * BLOCK], odd[4 * BLOCK];
-    zip(planes, planes + 2 * pitch, count, even);
-    zip(planes + pitch, planes + 3 * pitch, count, odd);
+    zip(planes[0] + from, planes[2 * step] + from, count, even);
+    zip(planes[step] + from, planes[3 * step] + from, count, odd);
     zip(even, odd, 2 * count, data);
 }
 
@@ -175,12 +184,28 @@ static void split8(const uint8_t *data, size_t count, uint8_t *planes, size_t pi
     split4(odd, count, planes + pitch, 2 * pitch);
 }
 
-static void join8(const uint8_t *planes, size_t pitch, size_t count, uint8_t *data)
+static void join8(const uint8_t *const *planes, size_t from, size_t count, uint8_t *data)
 {
     uint8_t even[4 * BLOCK], odd[4 * BLOCK];
-    join4(planes, 2 * pitch, count, even);
-    join4(planes + pitch, 2 * pitch, count, odd);
+    join4(planes, 2, from, count, even);
+    join4(planes + 1, 2, from, count, odd);
     zip(even, odd, 4 * count, data);
+}
+
+/* `count` elements from planes that lie anywhere. */
+static void join(const uint8_t *const *planes, uint32_t width, size_t count, uint8_t *data)
+{
+    if (width == 2) {
+        zip(planes[0], planes[1], count, data);
+        return;
+    }
+    for (size_t done = 0; done < count; done += BLOCK) {
+        size_t some = count - done < BLOCK ? count - done : BLOCK;
+        if (width == 4)
+            join4(planes, 1, done, some, data + done * 4);
+        else
+            join8(planes, done, some, data + done * 8);
+    }
 }
 
 static void copy(const uint8_t *restrict from, size_t size, uint8_t *restrict to)
@@ -206,16 +231,30 @@ void moorage_split_planes(const uint8_t *data, size_t size, uint32_t width, uint
     copy(data + count * width, size - count * width, planes + count * width);
 }
 
-/* The inverse. */
-void moorage_join_planes(const uint8_t *planes, size_t size, uint32_t width, uint8_t *data)
+/*
+ * Writes pieces one after another to `data`, which has room for all parts together: a piece of width 1 is its one part,
+ * any other is joined from its `width` planes, which are as long as each other, and ends with the part after them.
+ * Returns how many pieces were written: fewer than `count` where the planes of one are not as long as each other.
+ */
+size_t moorage_gather(const struct part *parts, const uint8_t *widths, size_t count, uint8_t *data)
 {
-    size_t count = size / width;
-    if (width == 2)
-        zip(planes, planes + count, count, data);
-    else
-        for (size_t done = 0; done < count; done += BLOCK) {
-            size_t some = count - done < BLOCK ? count - done : BLOCK;
-            (width == 4 ? join4 : join8)(planes + done, count, some, data + done * width);
+    for (size_t piece = 0; piece < count; piece++) {
+        uint32_t width = widths[piece];
+        if (width > 1) {
+            const uint8_t *planes[8];
+            size_t elements = parts->size;
+            for (uint32_t plane = 0; plane < width; plane++) {
+                if (parts[plane].size != elements)
+                    return piece;
+                planes[plane] = parts[plane].bytes;
+            }
+            join(planes, width, elements, data);
+            data += elements * width;
+            parts += width;
         }
-    copy(planes + count * width, size - count * width, data + count * width);
+        copy(parts->bytes, parts->size, data);
+        data += parts->size;
+        parts++;
+    }
+    return count;
 }

@@ -7,11 +7,12 @@ over the last n plus that over the n before, shifted by n. Memory is bounded by 
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from typing import Any
 
 from moorage.native.backend import BackendUnavailable, BytesLike, flat
 from moorage.native.gear import GEAR, WINDOW_BYTES, GearParams
-from moorage.native.slices import join_by_slices, split_by_slices
+from moorage.native.slices import gather_by_slices, split_by_slices
 
 BLOCK_ENDS = 8 * 1024
 """Hashes worked on at once: three arrays of 64 KiB stay in the second-level cache."""
@@ -53,9 +54,9 @@ class NumpyBackend:
         """See `Backend.split_planes`."""
         return split_by_slices(data, width)
 
-    def join_planes(self, planes: BytesLike, width: int) -> bytes:
-        """See `Backend.join_planes`."""
-        return join_by_slices(planes, width)
+    def gather(self, pieces: Sequence[tuple[int, Sequence[BytesLike]]]) -> bytes:
+        """See `Backend.gather`."""
+        return gather_by_slices(pieces)
 
 
 class _Scan:

@@ -5,9 +5,11 @@ Only the cutting is a loop over bytes; the planes are slices (`moorage.native.sl
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from moorage.native.backend import BytesLike, flat
 from moorage.native.gear import GEAR, HASH_MASK, WINDOW_BYTES, GearParams
-from moorage.native.slices import join_by_slices, split_by_slices
+from moorage.native.slices import gather_by_slices, split_by_slices
 
 
 class PythonBackend:
@@ -32,9 +34,9 @@ class PythonBackend:
         """See `Backend.split_planes`."""
         return split_by_slices(data, width)
 
-    def join_planes(self, planes: BytesLike, width: int) -> bytes:
-        """See `Backend.join_planes`."""
-        return join_by_slices(planes, width)
+    def gather(self, pieces: Sequence[tuple[int, Sequence[BytesLike]]]) -> bytes:
+        """See `Backend.gather`."""
+        return gather_by_slices(pieces)
 
 
 def _chunk_end(piece: memoryview, params: GearParams, final: bool) -> int | None:  # noqa: FBT001  # as Backend

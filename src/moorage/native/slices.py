@@ -6,7 +6,9 @@ memoryviews slow, so a view is copied first.
 
 from __future__ import annotations
 
-from moorage.native.backend import BytesLike, check_width, flat
+from collections.abc import Sequence
+
+from moorage.native.backend import BytesLike, check_pieces, check_width, flat, uneven
 
 
 def split_by_slices(data: BytesLike, width: int) -> bytes:
@@ -17,12 +19,23 @@ def split_by_slices(data: BytesLike, width: int) -> bytes:
     return b"".join([*(source[plane:whole:width] for plane in range(width)), source[whole:]])
 
 
-def join_by_slices(planes: BytesLike, width: int) -> bytes:
-    """See `Backend.join_planes`."""
-    check_width(width)
-    view = flat(planes)
-    count = len(view) // width
-    data = bytearray(view)
-    for plane in range(width):
-        data[plane : count * width : width] = view[plane * count : (plane + 1) * count]
-    return bytes(data)
+def gather_by_slices(pieces: Sequence[tuple[int, Sequence[BytesLike]]]) -> bytes:
+    """See `Backend.gather`."""
+    check_pieces(pieces)
+    found: list[BytesLike] = []
+    for width, parts in pieces:
+        *planes, rest = map(flat, parts)
+        if planes:
+            found.append(_joined(planes, width))
+        found.append(rest)
+    return b"".join(found)
+
+
+def _joined(planes: Sequence[memoryview], width: int) -> bytearray:
+    count = len(planes[0])
+    if any(len(plane) != count for plane in planes):
+        raise uneven()
+    data = bytearray(count * width)
+    for number, plane in enumerate(planes):
+        data[number::width] = plane
+    return data

@@ -8,7 +8,7 @@ from moorage.errors import CorruptDataError, KeyNotFoundError, MissingObjectErro
 from moorage.format.keys import pack_key
 from moorage.format.many import decode_many
 from moorage.format.pack import MIN_PACK_BYTES, PACK_MAGIC, TRAILER_BYTES, data_end, decode_footer, decode_trailer
-from moorage.format.stored import decode_stored
+from moorage.format.stored import Bytes, decode_stored
 from moorage.model.digest import ObjectId, PackId
 from moorage.model.objects import KIND_OF_ID, ObjectKind, PackEntry, PackLocation
 from moorage.model.ranges import ByteRange
@@ -78,15 +78,16 @@ def _damaged(id: ObjectId, kind: ObjectKind, pack: PackId, why: str) -> CorruptD
 
 def read_object(storage: Storage, id: ObjectId, location: PackLocation) -> bytes:
     """The verified bytes of one object. Raises `DataError`, `StorageError`."""
-    return read_objects(storage, [(id, location)])[0]
+    return bytes(read_objects(storage, [(id, location)])[0])
 
 
-def read_objects(storage: Storage, wanted: Sequence[tuple[ObjectId, PackLocation]]) -> list[bytes]:
+def read_objects(storage: Storage, wanted: Sequence[tuple[ObjectId, PackLocation]]) -> list[Bytes]:
     """The verified bytes of several objects, in the order asked; neighbours in a pack are fetched together.
 
-    Raises `MissingObjectError`, `CorruptDataError`, `StorageError`.
+    Views keep alive what was fetched and decoded with them: who keeps an object copies it. Raises
+    `MissingObjectError`, `CorruptDataError`, `StorageError`.
     """
-    found: dict[int, bytes] = {}
+    found: dict[int, Bytes] = {}
     by_pack: dict[PackId, list[int]] = {}
     for number, (_, location) in enumerate(wanted):
         by_pack.setdefault(location.pack, []).append(number)
@@ -116,7 +117,7 @@ def _batches(numbers: Sequence[int], wanted: Sequence[tuple[ObjectId, PackLocati
 
 def _decode_objects(
     data: memoryview, offset: int, wanted: Sequence[tuple[ObjectId, PackLocation]], pack: PackId
-) -> list[bytes]:
+) -> list[memoryview] | list[bytes]:
     """Decode and verify objects from `data`, which starts at `offset` of `pack`; raises as `decode_object`."""
     stored = [
         (data[place.offset_bytes - offset : place.stop_bytes - offset], KIND_OF_ID[type(id)], place.raw_bytes)

@@ -7,10 +7,11 @@ and it serves any number of threads.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO, Literal, TextIO, overload
 
 from moorage.errors import CorruptDataError, FormatError, InvalidInputError, WrongKindError
+from moorage.format.stored import Bytes
 from moorage.model.digest import ChunkId, RecipeId
 from moorage.model.recipe import Recipe
 from moorage.model.tree import Entry, EntryKind
@@ -40,7 +41,7 @@ class FileReader:
         parts = self.parts_at(offset, size)
         return bytes(parts[0]) if len(parts) == 1 else b"".join(parts)
 
-    def parts_at(self, offset: int, size: int) -> list[bytes | memoryview]:
+    def parts_at(self, offset: int, size: int) -> list[Bytes]:
         """The same bytes as `read_at`, in pieces one after the other: for who need not have them in one."""
         stop = min(offset + size, self.size_bytes)
         if offset < 0 or size < 0:
@@ -49,11 +50,12 @@ class FileReader:
             return []
         slices = list(self._slices(offset, stop))
         objects = self._handle.objects
+        data: Sequence[Bytes]
         if len(slices) == 1:
             data = [objects.chunk(slices[0].id)]
         else:
             data = objects.chunks([piece.id for piece in slices])
-        parts: list[bytes | memoryview] = []
+        parts: list[Bytes] = []
         for piece, chunk in zip(slices, data, strict=True):
             if len(chunk) != piece.chunk_bytes:
                 raise CorruptDataError(f"chunk {piece.id.hex()} is not as long as its recipe says", id=piece.id.hex())

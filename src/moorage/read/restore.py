@@ -20,6 +20,7 @@ from typing import Self
 
 from moorage.errors import CorruptDataError
 from moorage.format.recipe import decode_recipe
+from moorage.format.stored import Bytes
 from moorage.model.digest import ChunkId, RecipeId
 from moorage.model.objects import PackLocation
 from moorage.model.progress import Progress
@@ -115,7 +116,8 @@ class Restorer:
         for start in range(0, len(files), _BATCH_FILES):
             batch = files[start : start + _BATCH_FILES]
             ids = [planned.entry.object for planned in batch if isinstance(planned.entry.object, RecipeId)]
-            recipes = {id: decode_recipe(raw) for id, raw in zip(ids, self._handle.objects.get_many(ids), strict=True)}
+            raws = self._handle.objects.get_many(ids)
+            recipes = {id: decode_recipe(bytes(raw)) for id, raw in zip(ids, raws, strict=True)}
             for planned in batch:
                 entry = planned.entry
                 recipe = recipes.get(entry.object) if isinstance(entry.object, RecipeId) else None
@@ -165,7 +167,7 @@ class Restorer:
 
     def _write_span(self, file: _LargeFile, offset: int, chunks: Chunks) -> None:
         data = self._fetch([chunk for chunk in chunks if chunk[0] != self._zeros])
-        run: list[bytes] = []
+        run: list[Bytes] = []
         start = position = offset
         for id, size in chunks:
             if id == self._zeros:
@@ -184,7 +186,7 @@ class Restorer:
                 self._large.discard(file.output)
         self._progress.advance(size_bytes=position - offset, files=int(is_whole))
 
-    def _fetch(self, chunks: Chunks) -> dict[ChunkId, bytes]:
+    def _fetch(self, chunks: Chunks) -> dict[ChunkId, Bytes]:
         """The verified bytes of each chunk, once."""
         sizes = dict(chunks)
         ids = list(sizes)

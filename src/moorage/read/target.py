@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from moorage.errors import MoorageError
 from moorage.model.tree import Entry
 from moorage.read.target_folders import FolderPath, TargetFolders
+from moorage.storage.base import Buffer
 from moorage.storage.writing import write_all_at
 
 TEMPORARY_PREFIX = b".moorage-"
@@ -37,7 +38,7 @@ class TargetTree(TargetFolders):
         """Start a file that several threads write. Raises `StorageError`, and as `folder`."""
         return NewFile(self, folder, entry)
 
-    def write_file(self, folder: FolderPath, entry: Entry, parts: Sequence[bytes]) -> None:
+    def write_file(self, folder: FolderPath, entry: Entry, parts: Sequence[Buffer]) -> None:
         """Write a whole file at once. Raises `AlreadyExistsError`, `StorageError`, `StorageFullError`."""
         name = entry.name.encode("utf-8")
         with self.folder(folder) as parent:
@@ -122,7 +123,7 @@ class NewFile:
             self._temporary, self._fd = target.open_temporary(parent, executable=entry.executable)
             os.ftruncate(self._fd, entry.size_bytes)
 
-    def write(self, offset: int, parts: Sequence[bytes]) -> None:
+    def write(self, offset: int, parts: Sequence[Buffer]) -> None:
         """Write `parts` back to back from `offset`. Raises `StorageError`, `StorageFullError`."""
         with self._translated():
             write_all_at(self._fd, parts, offset)

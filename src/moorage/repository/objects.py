@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from moorage.errors import DataError
 from moorage.format.recipe import decode_recipe
 from moorage.format.snapshot import decode_snapshot
+from moorage.format.stored import Bytes
 from moorage.format.tree import decode_tree
 from moorage.model.digest import ChunkId, ObjectId, RecipeId, SnapshotId, TreeId
 from moorage.model.objects import PackLocation
@@ -41,10 +42,10 @@ class ObjectStore:
 
     def get(self, id: ObjectId) -> bytes:
         """The verified bytes of one object."""
-        return self.get_many([id])[0]
+        return bytes(self.get_many([id])[0])
 
-    def get_many(self, ids: Sequence[ObjectId]) -> list[bytes]:
-        """The verified bytes of several objects, in order."""
+    def get_many(self, ids: Sequence[ObjectId]) -> list[Bytes]:
+        """The verified bytes of several objects, in order. Views keep alive what was decoded with them."""
         locations = self.locator.find(ids)
         try:
             return read_objects(self.storage, list(zip(ids, locations, strict=True)))
@@ -68,9 +69,9 @@ class ObjectStore:
             self._chunks.put(id, data)
         return data
 
-    def chunks(self, ids: Sequence[ChunkId]) -> list[bytes]:
+    def chunks(self, ids: Sequence[ChunkId]) -> list[Bytes]:
         """Several neighbouring chunks; the first and last are kept at hand, since the next read often needs them."""
-        found = [self._chunks.get(id) for id in ids]
+        found: list[Bytes | None] = [self._chunks.get(id) for id in ids]
         missing = [position for position, data in enumerate(found) if data is None]
         if missing:
             for position, data in zip(missing, self.get_many([ids[position] for position in missing]), strict=True):
@@ -78,7 +79,7 @@ class ObjectStore:
             for position in (0, -1):
                 edge = found[position]
                 if edge is not None:
-                    self._chunks.put(ids[position], edge)
+                    self._chunks.put(ids[position], bytes(edge))
         return [data for data in found if data is not None]
 
     def contains(self, id: ObjectId) -> bool:

@@ -122,7 +122,7 @@ def decoded(stored: bytes, raw_bytes: int, beside: bytes) -> bytes | None:
     except (CorruptDataError, NewerFormatError):
         return None
     assert found[0] == found[2] == TAME
-    return found[1]
+    return bytes(found[1])
 
 
 def decoded_alone(stored: bytes, raw_bytes: int) -> bytes | None:

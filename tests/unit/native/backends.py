@@ -8,7 +8,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from moorage.native import Backend, BackendUnavailable, CBackend, GearParams, NumpyBackend, PythonBackend
+from moorage.native import Backend, BackendUnavailable, BytesLike, CBackend, GearParams, NumpyBackend, PythonBackend
 from tests.needs import require
 
 BACKENDS = ("c", "numpy", "python")
@@ -44,4 +44,13 @@ def gear(min_bytes: int, target_bytes: int, max_bytes: int, *, small_bits: int, 
     all_bits = 2**64
     return GearParams(
         min_bytes, target_bytes, max_bytes, all_bits - (all_bits >> small_bits), all_bits - (all_bits >> large_bits)
+    )
+
+
+def joined(kernel: Backend, planes: BytesLike, width: int) -> bytes:
+    """What `split_planes` has made of it, put together again."""
+    view = memoryview(planes).cast("B") if len(planes) else memoryview(b"")
+    count = len(view) // width
+    return kernel.gather(
+        [(width, [*(view[at * count : (at + 1) * count] for at in range(width)), view[width * count :]])]
     )

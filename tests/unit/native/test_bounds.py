@@ -35,6 +35,18 @@ def cut(address, size, params, final):
     kernel.moorage_cut_points(ctypes.c_void_p(address), ctypes.c_size_t(size), gear, (ctypes.c_uint64 * 5)(*params),
                               final, room)
 
+def gather(address, size, width, target):
+    # One piece whose planes lie back to back, as its tail does, and once more as they are.
+    count = size // width
+    places = [(address + plane * count, count) for plane in range(width)] + [(address + width * count, size % width)]
+    views = (ctypes.c_void_p * (10 * len(places)))()
+    for number, (start, length) in enumerate(places):
+        views[10 * number], views[10 * number + 2] = start, length
+    widths = bytes([width])
+    assert kernel.moorage_gather(views, widths, ctypes.c_size_t(1), ctypes.c_void_p(target)) == 1
+    views[0], views[2] = address, size
+    assert kernel.moorage_gather(views, bytes([1]), ctypes.c_size_t(1), ctypes.c_void_p(target)) == 1
+
 source, target = Guarded(), Guarded()
 whole = 4 * PAGE
 never = 2**64 - 1
@@ -49,9 +61,9 @@ for size in [whole + beyond, *range(0, 300), 2111, 2112, 2113, 4159, 4160, 4161]
             cut(source.start, size, params, final)
             cut(source.stop - size + beyond, size, params, final)
     for width in (2, 4, 8):
-        for function in (kernel.moorage_split_planes, kernel.moorage_join_planes):
-            for a, b in ((source.start, target.start), (source.stop - size + beyond, target.stop - size + beyond)):
-                function(ctypes.c_void_p(a), ctypes.c_size_t(size), width, ctypes.c_void_p(b))
+        for a, b in ((source.start, target.start), (source.stop - size + beyond, target.stop - size + beyond)):
+            kernel.moorage_split_planes(ctypes.c_void_p(a), ctypes.c_size_t(size), width, ctypes.c_void_p(b))
+            gather(a, size, width, b)
 print("untouched")
 """
 

@@ -29,7 +29,7 @@ SHAPES: dict[str, Callable[[bytes], BytesLike]] = {
 CALLS: dict[str, Callable[[Backend, BytesLike], object]] = {
     "cut": lambda kernel, data: kernel.cut_points(data, PARAMS, True),
     "split": lambda kernel, data: kernel.split_planes(data, 4),
-    "join": lambda kernel, data: kernel.join_planes(data, 4),
+    "gather": lambda kernel, data: kernel.gather([(1, [b"before"]), (1, [data])]),
 }
 
 
@@ -40,7 +40,7 @@ def test_every_contiguous_buffer_is_taken(name: str, shape: str) -> None:
     data = SHAPES[shape](DATA)
     assert kernel.cut_points(data, PARAMS, True) == reference_cut_points(DATA, PARAMS, final=True)
     assert kernel.split_planes(data, 4) == kernel.split_planes(DATA, 4)
-    assert kernel.join_planes(data, 4) == kernel.join_planes(DATA, 4)
+    assert kernel.gather([(1, [data]), (1, [DATA])]) == DATA * 2
 
 
 @pytest.mark.parametrize("name", BACKENDS)
@@ -48,7 +48,7 @@ def test_every_contiguous_buffer_is_taken(name: str, shape: str) -> None:
 def test_empty_buffers(name: str, empty: BytesLike) -> None:
     assert backend(name).cut_points(empty, PARAMS, True) == []
     assert backend(name).split_planes(empty, 8) == b""
-    assert backend(name).join_planes(empty, 8) == b""
+    assert backend(name).gather([(1, [empty]), (2, [empty] * 3)]) == b""
 
 
 @pytest.mark.parametrize("name", BACKENDS)

@@ -91,7 +91,7 @@ def test_the_functions_of_the_package_are_those_of_the_chosen_backend() -> None:
     data = random_bytes("front", 3_000)
     assert native.cut_points(data, PARAMS, True) == native.selected().cut_points(data, PARAMS, True)
     assert native.split_planes(data, 4) == native.selected().split_planes(data, 4)
-    assert native.join_planes(data, 4) == native.selected().join_planes(data, 4)
+    assert native.gather([(1, [data])]) == native.selected().gather([(1, [data])]) == data
 
 
 def test_a_package_without_its_kernel_works(tmp_path: Path) -> None:

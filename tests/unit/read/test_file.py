@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from moorage.errors import CorruptDataError, FormatError, InvalidInputError, MissingObjectError, WrongKindError
 from moorage.format.recipe import encode_recipe
+from moorage.format.stored import Bytes
 from moorage.model.digest import ChunkId, ContentDigest, RecipeId, TreeId
 from moorage.model.recipe import Recipe
 from moorage.model.tree import Entry, EntryKind
@@ -335,7 +336,7 @@ def test_a_piece_that_is_damaged_is_an_error_at_its_place() -> None:
     third = list(FileReader(handle, entry).chunks())[30][0]
     get = handle.objects.get_many
 
-    def damaged(ids: list[ChunkId]) -> list[bytes]:
+    def damaged(ids: list[ChunkId]) -> list[Bytes]:
         if third in ids:
             raise CorruptDataError("as if")
         return get(ids)
