@@ -13,6 +13,7 @@ from moorage.cli.options import REPOSITORY_VARIABLE, Settings
 from moorage.cli.output import Output
 from moorage.cli.progress import shown_progress
 from moorage.model.progress import Progress
+from moorage.native.freed_memory import keep_freed_memory
 from moorage.repository.handle import find_repository
 
 
@@ -30,6 +31,7 @@ class Session:
 
     def repository(self) -> Repository:
         """The repository, opened; the caller closes it. Raises `RepositoryNotFoundError`, and as opening."""
+        keep_freed_memory()
         return Repository.open(self.repository_path())
 
     def progress(self) -> AbstractContextManager[Progress]:

@@ -36,6 +36,7 @@ from moorage.mount.registry import MountRecord
 from moorage.mount.request import KERNEL, LIBFUSE, MountRequest
 from moorage.mount.stood import Stood
 from moorage.mount.view import View
+from moorage.native.freed_memory import keep_freed_memory
 from moorage.read.cache import FileCache
 from moorage.read.resolve import Resolved, resolve
 from moorage.repository.handle import RepositoryHandle
@@ -50,6 +51,7 @@ def run(request: MountRequest, ready: Callable[[MountRecord], None]) -> None:
 
     Raises `MoorageError` for whatever keeps it from being mounted.
     """
+    keep_freed_memory()
     patience = Patience(below_kernel_limit(request.timeout_s))
     handle = RepositoryHandle.open(Path(request.repository), patience.through)
     try:
