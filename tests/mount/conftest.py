@@ -24,10 +24,11 @@ import pytest
 from moorage.mount import mountinfo, registry, serve
 from moorage.mount.registry import MountRecord
 from moorage.repository.handle import RepositoryHandle
+from tests.crash.ground import IS_SOAK
 from tests.mount import build
 from tests.mount.build import Content
 
-WATCHDOG_S = 120
+WATCHDOG_S = 3600 if IS_SOAK else 120
 
 
 class Child:
@@ -153,7 +154,7 @@ def mount_it(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MountIt]:
 
 def eventually(is_so: Callable[[], bool]) -> None:
     """Wait for it, without a pause between two looks."""
-    deadline = time.monotonic() + WATCHDOG_S / 4
+    deadline = time.monotonic() + 30
     while not is_so():
         assert time.monotonic() < deadline, "it did not come to be so"
 

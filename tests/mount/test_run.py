@@ -11,8 +11,7 @@ import select
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -22,7 +21,7 @@ from moorage.mount import mountinfo, private, serve
 from tests.cli.command_line import python
 from tests.mount import build
 from tests.mount.build import Content
-from tests.mount.conftest import Mount, MountIt, kill, kill_later
+from tests.mount.conftest import Mount, MountIt, eventually, kill, kill_later
 from tests.needs import needs_fuse, needs_root
 
 pytestmark = [needs_fuse, needs_root]  # what an ordinary user gets is in test_ordinary_user
@@ -74,13 +73,6 @@ def told(mount: Mount, **settings: object) -> dict[str, object]:
     assert (code, err) == (0, "")
     found: dict[str, object] = json.loads(out)
     return found
-
-
-def eventually(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def lines(stream: IO[str] | None) -> str:
