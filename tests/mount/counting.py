@@ -6,7 +6,8 @@ Says `ready`, then answers each line of its input with one line of JSON: what ha
 the server holds. A FLAG is a promise to break, as a negative control: `drop-pages` (no KEEP_CACHE), `forget-names` (no
 name outlives its lookup), `mix-modes` (an open that cannot share a mode is not refused), `never-burst` and
 `always-burst` (what is taken for a burst of walks), `no-grace` (a process that has nothing open is let go at once),
-`no-deadlines` (nobody answers in a worker's place). And `sticky` and `timeout=SECONDS`, which break nothing.
+`no-deadlines` (nobody answers in a worker's place), `lie-...` (see `lying`). And `sticky` and `timeout=SECONDS`, which
+break nothing.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import sys
 import threading
 from collections.abc import Callable
 from typing import Any
+
+import lying  # type: ignore[import-not-found]  # beside this script, which no other module is
 
 from moorage.mount import sticky
 from moorage.mount.kernel import lifetimes, operations, passthrough, serve, wire
@@ -80,6 +83,9 @@ def main() -> None:
         vars(sticky)["GRACE_NS"] = 0
     if "no-deadlines" in broken:
         vars(serve)["Session"] = _UnwatchedSession
+    for flag in broken:
+        if flag in lying.LIES:
+            lying.LIES[flag]()
     if "mix-modes" in broken:
         setattr(passthrough.OpenModes, "enter", _mixing)  # noqa: B010 - to break it is the point
     threading.Thread(target=_answer, daemon=True).start()
