@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from moorage.cli.commands import mount
 from moorage.cli.errors import ExitCode
 from moorage.cli.main import COMMANDS
 from tests.cli.command_line import CommandLine, Outcome
-from tests.needs import needs_fuse
+from tests.needs import needs_fuse, needs_tool
 
 REFERENCE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text("utf-8")
 OPAQUE = {"metadata", "changes"}
@@ -130,6 +131,19 @@ def test_the_options_of_mount_are_those_documented() -> None:
     taken = {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
     everywhere = {"--help", "--json", "--quiet", "--repo"}
     assert taken - everywhere == {*_documented_options("mount"), "--all"}
+
+
+@needs_tool("systemd-analyze")
+def test_systemd_has_nothing_against_the_unit(store: CommandLine, tmp_path: Path) -> None:
+    printed = store.ok("doctor", "--unit", "--json").out
+    assert "/usr/local/bin" not in printed  # but this installation
+    path = tmp_path / "moorage@srv-models.service"
+    path.write_text(printed)
+    done = subprocess.run(["systemd-analyze", "verify", path], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    path.write_text(printed.replace("Type=notify", "Type=notice"))
+    done = subprocess.run(["systemd-analyze", "verify", path], check=False, capture_output=True, text=True)
+    assert "notice" in done.stderr  # the control
 
 
 def test_nothing_is_documented_for_cat() -> None:

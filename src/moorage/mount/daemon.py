@@ -20,7 +20,7 @@ import time
 from dataclasses import asdict
 
 from moorage.errors import MountError
-from moorage.mount import logs, registry, reports
+from moorage.mount import logs, notify, registry, reports
 from moorage.mount.registry import MountRecord
 from moorage.mount.request import MountRequest
 from moorage.mount.server import run
@@ -43,6 +43,7 @@ def start(request: MountRequest) -> MountRecord:
             stderr=subprocess.DEVNULL,
             cwd="/",
             start_new_session=True,
+            env=notify.without_service(os.environ),
         )
     except OSError as error:
         os.close(reading)

@@ -101,6 +101,18 @@ def clear_dead(path: str) -> None:
     raise MountError(f"cannot clear the dead mounts at {path}", hint=f"umount -l {path}", mountpoint=path)
 
 
+def question(path: str) -> subprocess.Popen[bytes]:
+    """Ask what is mounted at `path`, by a child that may be left behind: it ends when it has an answer, with an errno,
+    0 for none. Raises `OSError`."""
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", _ASK, path],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+    )
+
+
 def is_dead(path: str, *, asks: bool = True) -> bool:
     """Whether nobody serves what is mounted at `path` (a real path); a server that does not answer is not dead.
 
@@ -110,13 +122,7 @@ def is_dead(path: str, *, asks: bool = True) -> bool:
     """
     top = mountinfo.top_at(path) if asks else None
     if top is not None and top.is_ours:
-        child = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _ASK, path],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd="/",
-        )
+        child = question(path)
         try:
             return child.wait(ANSWER_TIMEOUT_S) == errno.ENOTCONN
         except subprocess.TimeoutExpired:

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from moorage.errors import CommandNotExecutableError, CommandNotFoundError, MountError, PathNotFoundError
-from moorage.mount import daemon, mountpoint, namespace, private_server, registry, reports
+from moorage.mount import daemon, mountpoint, namespace, notify, private_server, registry, reports
 from moorage.mount.private_server import PrivateRequest
 from moorage.mount.registry import MountState
 
@@ -149,6 +149,7 @@ def _started(request: PrivateRequest) -> PrivateMount:
                 stderr=subprocess.DEVNULL,
                 cwd="/",
                 start_new_session=True,
+                env=notify.without_service(os.environ),
             )
     except OSError as error:
         os.close(reading)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from moorage.errors import LockedError, MoorageError, MountNotFoundError
 from moorage.mount import daemon, logs, mountinfo, mountpoint, places, registry
+from moorage.mount.foreground import serve_here
 from moorage.mount.kernel import connect
 from moorage.mount.log_format import TEXT
 from moorage.mount.registry import MountRecord, MountState
@@ -78,9 +79,7 @@ def mount(
     if not foreground:
         return daemon.start(request)
     logs.log_in_foreground(request.log, request.log_format)
-    records: list[MountRecord] = []
-    run(request, records.append)
-    return records[0]
+    return serve_here(request, run)
 
 
 def _default_log(directory: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -19,6 +20,7 @@ from moorage.mount import doctor as machine
 from moorage.mount import registry
 from moorage.mount.doctor import Check, CheckStatus
 from moorage.mount.registry import MountRecord, MountState
+from moorage.mount.unit import unit
 
 app = typer.Typer()
 
@@ -50,10 +52,18 @@ def _mount_cells(record: MountRecord, style: Style) -> list[Cell]:
 
 
 @app.command("doctor", cls=Command)
-def doctor(ctx: typer.Context) -> None:
+def doctor(
+    ctx: typer.Context,
+    print_unit: Annotated[
+        bool, typer.Option("--unit", help="Print a systemd unit for mounts instead: moorage@.service.")
+    ] = False,
+) -> None:
     """Check what a mount needs of this machine, and say what to do about each thing it lacks."""
     session = Session(ctx)
     output = session.output
+    if print_unit:
+        output.lines(unit().splitlines())
+        return
     try:
         repository: Path | None = session.repository_path()
     except RepositoryNotFoundError:

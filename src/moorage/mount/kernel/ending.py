@@ -17,7 +17,7 @@ from types import FrameType, TracebackType
 from typing import Self
 
 from moorage.errors import LockedError, MoorageError, MountNotFoundError
-from moorage.mount import mountinfo
+from moorage.mount import mountinfo, notify
 from moorage.mount.kernel import connect
 
 _log = logging.getLogger(__name__)
@@ -90,6 +90,7 @@ def wait_for_end(wakeups: Wakeups, mountpoint: str, device: str) -> bool:
             _log.warning("%s is still in use; leaving all the same", mountpoint)
             return False
         is_stopping = True
+        notify.stopping()
         _log.info("%s: unmounting %s", signal.Signals(woken_by).name, mountpoint)
         unmount(mountpoint, device)
 
