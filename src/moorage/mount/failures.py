@@ -1,18 +1,20 @@
 """What does a reader get, and what does the log say, when answering a request failed?
 
 A reader gets an errno and nothing else, so the log must have the rest: one line with what was asked, the path, and the
-cause. A reader that tries the same damaged page again and again makes one line every few seconds, not thousands.
+cause. A reader that tries the same damaged page again and again makes one line every few seconds, not thousands; nor
+do a thousand readers of a disk that is gone.
 
-Threads: any. Two threads that fail at once may both log.
+Threads: any.
 """
 
 from __future__ import annotations
 
 import errno
 import logging
+import threading
 import time
 
-from moorage.errors import MoorageError
+from moorage.errors import MoorageError, StorageError
 from moorage.mount.errno_map import errno_of
 from moorage.mount.log_format import fields
 
@@ -20,6 +22,8 @@ _log = logging.getLogger(__name__)
 
 QUIET_S = 10.0
 """The same line is not written again within this time."""
+MOST_LINES = 20
+"""Nor are more lines than this; how many were left out is written when it is over."""
 
 
 class Failures:
@@ -27,8 +31,10 @@ class Failures:
 
     def __init__(self) -> None:
         """Nothing failed yet."""
-        self._last_line = ""
-        self._last_time = 0.0
+        self._begun = 0.0
+        self._lines: set[str] = set()
+        self._left_out = 0
+        self._lock = threading.Lock()
 
     def errno_of(self, what: str, path: str, error: Exception) -> int:
         """The errno for `error`, raised while doing `what` to `path`. Never raises.
@@ -38,7 +44,7 @@ class Failures:
         """
         number = errno_of(error)
         is_expected = isinstance(error, MoorageError | OSError)
-        if number == errno.EIO or not is_expected:
+        if number == errno.EIO or not is_expected or isinstance(error, StorageError):
             name = errno.errorcode[number]
             cause = f"{type(error).__name__}: {error}"
             line = f"{what} {path}: {name} because of {cause}"
@@ -48,7 +54,17 @@ class Failures:
 
     def _write(self, line: str, unexpected: Exception | None, named: dict[str, object]) -> None:
         now = time.monotonic()
-        if line == self._last_line and now - self._last_time < QUIET_S:
-            return
-        self._last_line, self._last_time = line, now
-        _log.error("%s", line, exc_info=unexpected, extra=named)
+        left_out = 0
+        with self._lock:
+            if now - self._begun >= QUIET_S:
+                left_out, self._left_out = self._left_out, 0
+                self._begun, self._lines = now, set()
+            is_written = line not in self._lines and len(self._lines) < MOST_LINES
+            if is_written:
+                self._lines.add(line)
+            elif line not in self._lines:
+                self._left_out += 1
+        if left_out:
+            _log.error("%d more requests failed than were written down", left_out)
+        if is_written:
+            _log.error("%s", line, exc_info=unexpected, extra=named)

@@ -6,7 +6,8 @@ import errno
 
 import pytest
 
-from moorage.errors import CorruptDataError, PathNotFoundError
+from moorage.errors import CorruptDataError, PathNotFoundError, StorageDeniedError
+from moorage.mount import failures as failing
 from moorage.mount.failures import Failures
 
 
@@ -22,6 +23,24 @@ def test_the_same_again_is_not_written_again_and_another_is(caplog: pytest.LogCa
     for path in ("/a", "/a", "/a", "/b"):
         failures.errno_of("READ", path, CorruptDataError("x"))
     assert [record.message.split()[1] for record in caplog.records] == ["/a:", "/b:"]
+
+
+def test_many_that_fail_are_counted(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    failures = Failures()
+    for number in range(1000):
+        failures.errno_of("READ", f"/{number}", CorruptDataError("x"))
+    assert len(caplog.records) == failing.MOST_LINES
+    monkeypatch.setattr(failing, "QUIET_S", 0.0)
+    failures.errno_of("READ", "/last", CorruptDataError("x"))
+    assert [record.message for record in caplog.records[failing.MOST_LINES :]] == [
+        f"{1000 - failing.MOST_LINES} more requests failed than were written down",
+        "READ /last: EIO because of CorruptDataError: x",
+    ]
+
+
+def test_a_repository_that_may_not_be_read_is_written_down(caplog: pytest.LogCaptureFixture) -> None:
+    assert Failures().errno_of("READ", "/a", StorageDeniedError("no")) == errno.EACCES
+    assert "READ /a: EACCES because of StorageDeniedError: no" in caplog.text
 
 
 def test_what_the_reader_asked_wrongly_is_his_own_affair(caplog: pytest.LogCaptureFixture) -> None:

@@ -39,6 +39,7 @@ from typing import Protocol
 from moorage.mount.kernel import wire
 from moorage.mount.kernel.crew import BUFFER_BYTES, Crew, Worker
 from moorage.mount.kernel.wire import Opcode
+from moorage.mount.log_format import fields
 from moorage.mount.patience import Patience
 
 _log = logging.getLogger(__name__)
@@ -215,19 +216,19 @@ class Watchdog:
         if self._deadlines.give_up(unique) is None:
             return
         length, opcode, _, nodeid, *_ = wire.HEADER_IN.unpack_from(header)
+        cause = f"there was no answer within {self._deadlines.timeout_s:g} s: {self._waits_for(worker)}"
         if opcode not in wire.NEVER_ANSWERED:
-            self._refuse(unique, errno.EIO)
-        waits_for = self._patience.give_up(worker.thread.ident or 0)
+            self._refuse(unique, errno.EIO)  # after what it waits for is in vain, or the next one waits for it, too
         worker.is_given_up = True
         self._given_up.add(worker)
         self._crew.relieve(worker)
-        _log.error(
-            "%s%s: EIO because there was no answer within %g s: %s",
-            self._answers.about(opcode, nodeid, header, min(length, len(header))),
-            _part(opcode, header),
-            self._deadlines.timeout_s,
-            f"still {waits_for}" if waits_for else _where(worker),
-        )
+        what, _, path = self._answers.about(opcode, nodeid, header, min(length, len(header))).partition(" ")
+        named = fields(request=what, path=path, errno="EIO", cause=cause)
+        _log.error("%s %s%s: EIO because %s", what, path, _part(opcode, header), cause, extra=named)
+
+    def _waits_for(self, worker: Worker) -> str:
+        call = self._patience.give_up(worker.thread.ident or 0)
+        return f"still {call}" if call else _where(worker)
 
     def _refuse(self, unique: int, number: int) -> None:
         with contextlib.suppress(OSError):  # nobody waits for it any more

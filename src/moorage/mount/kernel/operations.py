@@ -345,6 +345,8 @@ class Operations:
         """Take back what `reply` promised, since the kernel no longer wanted it."""
         if opcode == Opcode.LOOKUP:
             self._give_back([(wire.ENTRY_HEAD.unpack_from(reply)[0], 1)])
+        elif opcode == Opcode.READDIRPLUS:
+            self._give_back(wire.looked_up(reply))
         elif opcode == Opcode.OPEN:
             self._files.leave(nodeid)
             self._modes.leave(nodeid)

@@ -293,6 +293,19 @@ def dirent(ino: int, next_position: int, raw_name: bytes, mode: int) -> bytes:
     return DIRENT.pack(ino, next_position, size, mode >> 12) + raw_name + bytes(-size % 8)
 
 
+def looked_up(reply: bytes) -> list[tuple[int, int]]:
+    """The (nodeid, lookups) that the answer to a READDIRPLUS hands out."""
+    found, at = [], 0
+    while at < len(reply):
+        nodeid = ENTRY_HEAD.unpack_from(reply, at)[0]
+        at += ENTRY_HEAD.size + ATTRIBUTES.size
+        name_bytes = DIRENT.unpack_from(reply, at)[2]
+        at += DIRENT.size + -(-name_bytes // 8) * 8
+        if nodeid:
+            found.append((nodeid, 1))
+    return found
+
+
 def forgotten(buffer: Buffer, length: int) -> list[tuple[int, int]]:
     """The (nodeid, lookups) of a BATCH_FORGET. A count that the request's length does not bear out is cut down."""
     count = BATCH_FORGET_IN.unpack_from(buffer, BODY)[0]

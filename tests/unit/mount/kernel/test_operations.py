@@ -284,3 +284,17 @@ def test_an_answer_that_nobody_took_is_taken_back(kernel: Kernel) -> None:
     opened = kernel.bytes_of(Opcode.OPEN, nodeid, wire.OPEN_IN.pack(0, 0))
     kernel.operations.unanswered(Opcode.OPEN, nodeid, opened)
     assert len(kernel.operations._files) == 0
+
+
+def test_an_answer_that_nobody_took_is_taken_back() -> None:
+    repository = FakeRepository()
+    kernel = Kernel(repository.fixed_view({"d": {}, "a" * 250: b"1", "f": b"2"}))
+    handle, _ = kernel.open(Opcode.OPENDIR, ROOT)
+    page = kernel.bytes_of(Opcode.READDIRPLUS, ROOT, wire.READ_IN.pack(handle, 0, 4096))
+    assert len(kernel.table) == 3
+    kernel.operations.unanswered(Opcode.READDIRPLUS, ROOT, page)
+    assert len(kernel.table) == 0
+    found = kernel.bytes_of(Opcode.LOOKUP, ROOT, b"f\0")
+    assert len(kernel.table) == 1
+    kernel.operations.unanswered(Opcode.LOOKUP, ROOT, found)
+    assert len(kernel.table) == 0
