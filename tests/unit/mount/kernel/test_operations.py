@@ -286,7 +286,7 @@ def test_an_answer_that_nobody_took_is_taken_back(kernel: Kernel) -> None:
     assert len(kernel.operations._files) == 0
 
 
-def test_an_answer_that_nobody_took_is_taken_back() -> None:
+def test_an_answer_that_nobody_took_is_taken_back_listings_too() -> None:
     repository = FakeRepository()
     kernel = Kernel(repository.fixed_view({"d": {}, "a" * 250: b"1", "f": b"2"}))
     handle, _ = kernel.open(Opcode.OPENDIR, ROOT)

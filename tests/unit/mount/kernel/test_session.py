@@ -129,10 +129,10 @@ def test_the_loop_survives_whatever_comes(
     serving: tuple[socket.socket, Session, list[str]], caplog: pytest.LogCaptureFixture
 ) -> None:
     kernel, _, _ = serving
-    kernel.send(request(Opcode.READ))  # cut short: the body is what the buffer held before
-    kernel.send(request(9999))
-    kernel.send(request(Opcode.GETATTR, 12345))
-    kernel.send(request(Opcode.FORGET, 12345, wire.FORGET_IN.pack(3)))
+    kernel.send(request(Opcode.READ, unique=1))  # cut short: the body is what the buffer held before
+    kernel.send(request(9999, unique=2))
+    kernel.send(request(Opcode.GETATTR, 12345, unique=3))
+    kernel.send(request(Opcode.FORGET, 12345, wire.FORGET_IN.pack(3), 4))
     errors = sorted(answer(kernel)[0] for _ in range(3))
     assert errors == sorted([-errno.EISDIR, -errno.ENOSYS, -errno.ESTALE])
     kernel.send(request(Opcode.LOOKUP, ROOT, b"f\0", 55))
@@ -148,7 +148,7 @@ def test_a_bug_in_a_handler_is_eio_and_a_log_line(
         raise ZeroDivisionError("a bug")
 
     session._operations.handlers[Opcode.STATFS] = broken
-    for opcode in (Opcode.STATFS, Opcode.LOOKUP):
-        kernel.send(request(opcode, ROOT, b"f\0"))
+    for unique, opcode in enumerate((Opcode.STATFS, Opcode.LOOKUP)):
+        kernel.send(request(opcode, ROOT, b"f\0", unique))
     assert sorted([answer(kernel)[0], answer(kernel)[0]]) == [-errno.EIO, 0]
     assert "STATFS /: EIO because of ZeroDivisionError: a bug" in caplog.text
