@@ -33,11 +33,10 @@ from moorage.model.refs import RefKind, RefName, RefRecord
 from moorage.model.snapshot import Json, Snapshot
 from moorage.model.tree import Entry
 from moorage.repository.handle import RepositoryHandle, derived_folders
+from moorage.repository.refs import reason_of
 from moorage.repository.tree_writer import write_snapshot
 from moorage.repository.writer import ObjectWriter
 
-_REASON_LENGTH = 200
-"""How much of a message's first line goes into the ref log, whose records have to stay small."""
 Source = str | os.PathLike[str] | bytes | BinaryIO
 
 
@@ -99,7 +98,7 @@ def commit(
         )
         id = write_snapshot(writer, snapshot)
         stats = writer.finish()
-    reason = f"commit: {message.splitlines()[0][:_REASON_LENGTH]}" if message.strip() else "commit"
+    reason = reason_of("commit", message)
     if last is None or before is None:
         handle.refs.start(ref, last, id, actor=author, reason=reason)
     else:

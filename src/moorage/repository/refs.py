@@ -33,6 +33,8 @@ from moorage.model.refs import RefAction, RefKind, RefName, RefRecord
 from moorage.storage.base import Storage
 
 _RENAME_TRIES = 100
+_REASON_LENGTH = 200
+"""How much of a message goes into the ref log, whose records have to stay small."""
 
 
 class RefStore:
@@ -262,6 +264,12 @@ class RefStore:
                 )
             before = record
         return records
+
+
+def reason_of(what: str, message: str) -> str:
+    """Why a branch moves: what was done, and the beginning of the message that was given for it."""
+    lines = message.strip().splitlines()
+    return f"{what}: {lines[0][:_REASON_LENGTH]}" if lines else what
 
 
 def _absent(ref: RefName, dead: RefRecord | None) -> RefNotFoundError:

@@ -18,6 +18,7 @@ from moorage.model.refs import RefKind, RefName, RefRecord
 from moorage.model.snapshot import Json, Snapshot
 from moorage.model.tree import Entry, EntryKind
 from moorage.repository.handle import RepositoryHandle
+from moorage.repository.refs import reason_of
 from moorage.repository.tree_writer import WrittenTree, write_snapshot, write_tree
 from moorage.repository.writer import ObjectWriter
 from moorage.versioning.changes import Change
@@ -78,7 +79,8 @@ def merge(
     """Bring what `source` changed into branch `into`.
 
     A fast-forward moves the branch to the source's own snapshot, which keeps its message and metadata; `message` and
-    `metadata` are of the new snapshot that a three-way merge makes. A dry run writes nothing and raises the same.
+    `metadata` are of the new snapshot that a three-way merge makes. The first line of `message` is in the ref log in
+    both cases. A dry run writes nothing and raises the same.
 
     Raises `MergeConflictError` (its `conflicts` lists all of them; nothing was written), `RefMovedError` where somebody
     moved the branch meanwhile, `RefNotFoundError`, `InvalidInputError`, `DataError`, `StorageError`.
@@ -86,7 +88,7 @@ def merge(
     if into.kind is not RefKind.BRANCH:
         raise InvalidInputError(f"{into} never moves", hint="merge into a branch", ref=into.name)
     before = handle.refs.head(into).snapshot
-    plan = plan_merge(handle, before, source.id)
+    plan, given = plan_merge(handle, before, source.id), message
     if plan.conflicts:
         raise _refused(plan, source.revision, into)
     snapshot: SnapshotId | None = before
@@ -98,6 +100,7 @@ def merge(
         message = message or f"merge {source.revision} into {into.name}"
         snapshot = None if dry_run else _write(handle, plan, author, message, metadata or {})
     if snapshot is not None and snapshot != before and not dry_run:
+        reason = reason_of(reason, given)
         record = handle.refs.move(into, snapshot, expected=before, actor=author, reason=reason)
     return MergeResult(plan.kind, into, before, snapshot, plan.base, plan.changes, record)
 

@@ -94,12 +94,12 @@ def test_a_fast_forward_moves_the_branch_to_the_source_itself(handle: Repository
     old = make_snapshot(handle, {"a": b"1", "b": b"1"})
     new = make_snapshot(handle, {"a": b"2", "b": b"1"}, make_snapshot(handle, {"a": b"1"}, old))
     set_branch(handle, "prod", old)
-    result = merge(handle, Source("exp", new), PROD, author="me", message="ignored")
+    result = merge(handle, Source("exp", new), PROD, author="me", message="why now\n\nand more")
     assert (result.kind, result.before, result.snapshot, result.base) == (MergeKind.FAST_FORWARD, old, new, old)
     assert [str(change) for change in result.changes] == ["modified a"]
     head = handle.refs.head(PROD)
     assert head == result.record
-    assert (head.snapshot, head.actor, head.reason) == (new, "me", "merge exp: fast-forward")
+    assert (head.snapshot, head.actor, head.reason) == (new, "me", "merge exp: fast-forward: why now")
 
 
 def test_a_three_way_merge_takes_from_both(fork: Fork) -> None:
