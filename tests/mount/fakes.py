@@ -77,8 +77,8 @@ class FakeRepository:
         """As `RefStore.log`."""
         return self.records[ref]
 
-    def folders(self, kind: RefKind) -> list[RefName]:
-        """As `RefStore.folders`."""
+    def candidates(self, kind: RefKind) -> list[RefName]:
+        """As `RefStore.candidates`."""
         return sorted((ref for ref in self.records if ref.kind is kind), key=lambda ref: ref.name)
 
     def find(self, prefix: str) -> list[SnapshotId]:

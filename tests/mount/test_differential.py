@@ -23,9 +23,9 @@ import pytest
 
 import moorage
 from moorage.model.digest import SnapshotId
-from moorage.mount import places
 from moorage.mount.registry import mounts
 from moorage.mount.serve import EVERYTHING
+from moorage.repository.user_folders import cache_home
 from tests.crash.ground import IS_SOAK
 from tests.mount import build
 from tests.mount.build import MOMENT_NS, Content, Link, Program
@@ -143,7 +143,7 @@ class Trouble:
                 self._kill_the_server()
 
     def _delete_a_hydrated_file(self, chance: random.Random) -> None:
-        files = sorted(path for path in (places.cache_directory() / "files").rglob("*") if path.is_file())
+        files = sorted(path for path in (cache_home() / "files").rglob("*") if path.is_file())
         if files:
             chance.choice(files).unlink(missing_ok=True)
             self.deletions += 1

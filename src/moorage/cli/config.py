@@ -21,6 +21,7 @@ from typing import Any
 
 from moorage.errors import InvalidInputError
 from moorage.mount.request import DEFAULT_TIMEOUT_S
+from moorage.repository.user_folders import CONFIG, user_folder
 
 _UNITS = {"": 1, "B": 1}
 _UNITS |= {f"{letter}{end}": 1 << 10 * power for power, letter in enumerate("KMGT", 1) for end in ("", "i", "iB")}
@@ -40,12 +41,7 @@ class Config:
 
 def config_file() -> Path:
     """Where the settings are; it may not be there."""
-    base = os.environ.get("XDG_CONFIG_HOME", "")
-    try:
-        folder = Path(base) if os.path.isabs(base) else Path.home() / ".config"
-    except RuntimeError:  # a container's user that no password file knows
-        folder = Path(os.devnull)
-    return folder / "moorage" / "config.toml"
+    return (user_folder(*CONFIG) or Path(os.devnull)) / "config.toml"  # of a user without a home nowhere
 
 
 def read_config() -> Config:

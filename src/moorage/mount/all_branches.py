@@ -63,7 +63,7 @@ class Refs(Protocol):
         """All records, oldest first."""
         ...
 
-    def folders(self, kind: RefKind, /) -> list[RefName]:
+    def candidates(self, kind: RefKind, /) -> list[RefName]:
         """Every name that may ever have been used, sorted."""
         ...
 
@@ -103,7 +103,7 @@ class Heads:
 
     def below(self, kind: RefKind, prefix: str) -> Iterator[RefRecord]:
         """The heads of all refs whose names start with `prefix`, sorted by name."""
-        for ref in self._refs.folders(kind):
+        for ref in self._refs.candidates(kind):
             if ref.name.startswith(prefix):
                 record = self.head(ref)
                 if record is not None:

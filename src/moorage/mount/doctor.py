@@ -24,6 +24,7 @@ from moorage.mount.kernel import connect
 from moorage.mount.kernel.deadline import PART_OF_LIMIT, kernel_limit_s
 from moorage.mount.registry import MountRecord, MountState
 from moorage.read.cache import FileCache
+from moorage.repository.user_folders import cache_home
 
 FUSE_CONF = "/etc/fuse.conf"
 MOUNT_PROGRAM = "/sbin/mount.moorage"
@@ -68,7 +69,7 @@ def checks(repository: Path | None = None, cache_bytes: int | None = None) -> li
         _request_timeout(),
         _stale(mounts),
         *_overlaps(mounts, repository),
-        _writable("cache-directory", places.cache_directory(), "hydrated files and indexes"),
+        _cache_directory(),
         _file_cache(cache_bytes),
         _writable("state-directory", places.state_directory(), "records and logs of mounts"),
         _native(),
@@ -234,6 +235,14 @@ def _writable(name: str, directory: Path, use: str) -> Check:
         variable = "XDG_CACHE_HOME" if "cache" in name else "XDG_STATE_HOME"
         found = f"{directory} cannot be written ({error.strerror}): no place for {use}"
         return Check(name, CheckStatus.WARN, found, f"set {variable} to a directory that can be written")
+
+
+def _cache_directory() -> Check:
+    name, holds = "cache-directory", "hydrated files and indexes"
+    try:
+        return _writable(name, cache_home(), holds)
+    except MoorageError as error:
+        return Check(name, CheckStatus.WARN, f"{error.message}: no {holds}", error.hint or "")
 
 
 def _file_cache(cache_bytes: int | None) -> Check:

@@ -12,25 +12,15 @@ import tempfile
 import zlib
 from pathlib import Path
 
+from moorage.repository.user_folders import STATE, user_folder
+
 
 def state_directory() -> Path:
     """`$XDG_STATE_HOME/moorage`; not made by asking."""
-    return _base("XDG_STATE_HOME", ".local/state") / "moorage"
-
-
-def cache_directory() -> Path:
-    """`$XDG_CACHE_HOME/moorage`; not made by asking."""
-    return _base("XDG_CACHE_HOME", ".cache") / "moorage"
-
-
-def _base(variable: str, below_home: str) -> Path:
-    configured = os.environ.get(variable, "")
-    if os.path.isabs(configured):  # the XDG specification: relative paths are ignored
-        return Path(configured)
-    try:
-        return Path.home() / below_home
-    except RuntimeError:  # a container's user that no password file knows
-        return Path(tempfile.gettempdir()) / f"moorage-{os.getuid()}" / below_home
+    folder = user_folder(*STATE)
+    if folder is None:  # a container's user that no password file knows
+        folder = Path(tempfile.gettempdir()) / f"moorage-{os.getuid()}" / STATE[1] / "moorage"
+    return folder
 
 
 def records_directory() -> Path:

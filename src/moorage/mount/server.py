@@ -40,6 +40,7 @@ from moorage.native.freed_memory import keep_freed_memory
 from moorage.read.cache import FileCache
 from moorage.read.resolve import Resolved, resolve
 from moorage.repository.handle import RepositoryHandle
+from moorage.repository.user_folders import CACHE, user_folder
 
 _log = logging.getLogger(__name__)
 
@@ -99,7 +100,7 @@ def prepare(request: MountRequest, *, covers: bool = False) -> str:
         request.mountpoint,
         apart=[
             ("the repository", Path(request.repository)),
-            ("the cache", places.cache_directory()),
+            *[("the cache", folder) for folder in (user_folder(*CACHE),) if folder is not None],
             ("the records and logs of mounts", places.state_directory()),
         ],
         not_below=[

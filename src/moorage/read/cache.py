@@ -49,7 +49,7 @@ from moorage.read.cached_file import (
     size_of,
     unlink,
 )
-from moorage.repository.handle import cache_home
+from moorage.repository.user_folders import cache_home
 from moorage.storage.os_errors import translated
 
 _log = logging.getLogger(__name__)

@@ -30,6 +30,7 @@ from moorage.repository.locator import Locator
 from moorage.repository.objects import ObjectStore
 from moorage.repository.refs import RefStore
 from moorage.repository.trees import TreeReader
+from moorage.repository.user_folders import cache_home
 from moorage.repository.writer import ObjectWriter
 from moorage.storage.base import Storage
 from moorage.storage.local import LocalStorage
@@ -188,18 +189,3 @@ def _derived_folders(root: Path | None, repository_id: str, name: str) -> list[P
 def cache_folder(repository_id: str) -> Path:
     """Where this user keeps what is derived from a repository that he cannot write to. Raises as `cache_home`."""
     return cache_home() / repository_id
-
-
-def cache_home() -> Path:
-    """Where this user keeps what is derived.
-
-    Raises `StorageError` for a user without a home, as containers may have; a shared directory would not do, since
-    what is in it is trusted.
-    """
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    if not os.path.isabs(base):
-        try:
-            base = str(Path.home() / ".cache")
-        except RuntimeError as error:
-            raise StorageError("this user has no home directory", hint="set XDG_CACHE_HOME") from error
-    return Path(base) / "moorage"

@@ -109,15 +109,15 @@ class RefStore:
 
     def all_names(self, kind: RefKind) -> list[RefName]:
         """Every name ever used, sorted."""
-        return [ref for ref in self.folders(kind) if any(True for _ in self._storage.list_keys(ref_prefix(ref)))]
+        return [ref for ref in self.candidates(kind) if any(True for _ in self._storage.list_keys(ref_prefix(ref)))]
 
     def heads(self, kind: RefKind) -> list[RefRecord]:
         """The newest record of every living ref, sorted by name."""
-        records = (self.last(ref) for ref in self.folders(kind))
+        records = (self.last(ref) for ref in self.candidates(kind))
         return [record for record in records if record is not None and record.is_alive]
 
-    def folders(self, kind: RefKind) -> list[RefName]:
-        """Every name that has a folder, sorted; a crash may leave a folder in which there is no record.
+    def candidates(self, kind: RefKind) -> list[RefName]:
+        """Every name that may have been used, sorted; a crash may leave one without a record.
 
         One listing, whatever happened to the names since: who needs but a few asks `last` for these.
         """
