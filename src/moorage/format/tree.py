@@ -62,6 +62,7 @@ class _Fork(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
 
 
 _encoder = msgspec.msgpack.Encoder()
+_KINDS = {int(kind): kind for kind in EntryKind}
 _leaf_decoder = msgspec.msgpack.Decoder(_Leaf)
 _fork_decoder = msgspec.msgpack.Decoder(_Fork)
 
@@ -122,25 +123,22 @@ def _row(entry: Entry) -> _Row:
 
 
 def _entry(row: _Row) -> Entry:
-    try:
-        kind = EntryKind(row.kind)
-    except ValueError as error:
-        raise NewerFormatError(f"unknown kind of entry: {row.kind}", hint="upgrade moorage") from error
+    kind = _KINDS.get(row.kind)
+    if kind is None:
+        raise NewerFormatError(f"unknown kind of entry: {row.kind}", hint="upgrade moorage")
     return Entry(
-        name=row.name,
-        kind=kind,
-        digest=ContentDigest(row.digest),
-        object=_object_id(kind, row.object),
-        size_bytes=row.size_bytes,
-        first_stored_ns=row.first_stored_ns,
-        executable=row.executable,
-        target=row.target,
+        row.name,
+        kind,
+        ContentDigest(row.digest),
+        _object_id(kind, row.object) if row.object else None,
+        row.size_bytes,
+        row.first_stored_ns,
+        row.executable,
+        row.target,
     )
 
 
-def _object_id(kind: EntryKind, raw: bytes) -> ObjectId | None:
-    if not raw:
-        return None
+def _object_id(kind: EntryKind, raw: bytes) -> ObjectId:
     return TreeId(raw) if kind is EntryKind.DIRECTORY else RecipeId(raw)
 
 

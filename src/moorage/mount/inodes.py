@@ -19,7 +19,7 @@ In memory; what changes is told to a journal before the kernel is told of it, so
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from moorage.mount.following import Standing
@@ -34,10 +34,10 @@ class Slot:
 
     __slots__ = ("is_retired", "is_shared", "key", "lookups", "name", "node", "nodeid", "parent")
 
-    def __init__(self, nodeid: int, parent: int, name: str, node: Node) -> None:
-        """A slot nobody has looked up yet."""
+    def __init__(self, nodeid: int, key: tuple[object, ...], parent: int, name: str, node: Node) -> None:
+        """A slot nobody has looked up yet; `key` is its `key_of`."""
         self.nodeid = nodeid
-        self.key = key_of(parent, name, node)
+        self.key = key
         self.parent = parent
         """Nodeid of the directory in which it was last looked up."""
         self.name = name
@@ -63,8 +63,8 @@ class Journal(Protocol):
         """A number, greater than 0, for where the root stands; the same one for the same standing."""
         ...
 
-    def remembered(self, slot: Slot, /, *, is_new: bool) -> None:
-        """A lookup more; `is_new` when anything else about the slot changed too."""
+    def remembered(self, slots: Sequence[tuple[Slot, bool]], /) -> None:
+        """A lookup more of each slot; True when anything else about it changed too."""
         ...
 
     def forgotten(self, nodeid: int, lookups: int, /) -> None:
@@ -107,22 +107,31 @@ class InodeTable:
 
     def remember(self, parent: int, name: str, node: Node) -> int:
         """The nodeid of `node`, found as `name` in `parent`; counts one lookup."""
-        key = key_of(parent, name, node)
+        return self.remember_all(parent, [(name, node)])[0]
+
+    def remember_all(self, parent: int, found: Iterable[tuple[str, Node]]) -> list[int]:
+        """The nodeids of many (name, node) of one directory, in one step."""
+        told: list[tuple[Slot, bool]] = []
         with self._lock:
-            slot = self._by_key.get(key)
-            is_new = slot is None
-            if slot is None:
-                slot = Slot(self._next, parent, name, node)
-                self._next += 1
-                self._by_key[key] = self._slots[slot.nodeid] = slot
-            elif slot.node != node or slot.parent != parent or slot.name != name:
-                is_new = True
-                slot.is_shared |= slot.node.standing != node.standing
-                slot.parent, slot.name, slot.node = parent, name, node
-            slot.lookups += 1
+            by_key, next_nodeid = self._by_key, self._next
+            for name, node in found:
+                key = key_of(parent, name, node)
+                slot = by_key.get(key)
+                is_new = slot is None
+                if slot is None:
+                    slot = Slot(next_nodeid, key, parent, name, node)
+                    by_key[key] = self._slots[next_nodeid] = slot
+                    next_nodeid += 1
+                elif slot.node != node or slot.parent != parent or slot.name != name:
+                    is_new = True
+                    slot.is_shared |= slot.node.standing != node.standing
+                    slot.parent, slot.name, slot.node = parent, name, node
+                slot.lookups += 1
+                told.append((slot, is_new))
+            self._next = next_nodeid
             if self._journal is not None:
-                self._journal.remembered(slot, is_new=is_new)
-            return slot.nodeid
+                self._journal.remembered(told)
+        return [slot.nodeid for slot, _ in told]
 
     def get(self, nodeid: int) -> Slot | None:
         """The slot of `nodeid`, or None when the kernel has given it back (or for the root)."""

@@ -14,7 +14,8 @@ list of records, each the whole truth about one thing: what is written last hold
                 1 byte    kind
                 ...       see `ledger_records`
 
-A record is one write(2). One that is cut short by death was never acted upon, so it and what is behind it is cut off.
+A record is written by one write(2), perhaps with others. One that is cut short by death was never acted upon, so it and
+what is behind it is cut off.
 
 When most of it is dead it is made anew: the records that still hold are appended, then the 8 bytes at the start are
 switched, then what is before is given back to the system. Death at any point leaves one list or the other.
@@ -29,6 +30,7 @@ import ctypes
 import os
 import threading
 import zlib
+from collections.abc import Sequence
 from struct import Struct
 
 from moorage.errors import FormatError
@@ -129,14 +131,17 @@ class Ledger:
             self._numbers[standing] = self._numbers.pop(standing)
             return number
 
-    def remembered(self, slot: Slot, *, is_new: bool) -> None:
-        """The kernel is about to be told of a slot once more."""
+    def remembered(self, slots: Sequence[tuple[Slot, bool]]) -> None:
+        """The kernel is about to be told of slots once more; True of one that is another than before."""
         with self._lock:
-            if is_new:
-                standing = slot.node.standing
-                self._append(records.slot(slot, NOWHERE if standing is None else self._number(standing)))
-            else:
-                self._append(records.looked_up(slot.nodeid, slot.lookups))
+            written = []
+            for slot, is_new in slots:
+                if is_new:
+                    standing = slot.node.standing
+                    written.append(records.slot(slot, NOWHERE if standing is None else self._number(standing)))
+                else:
+                    written.append(records.looked_up(slot.nodeid, slot.lookups))
+            self._append(*written)
 
     def forgotten(self, nodeid: int, lookups: int) -> None:
         """The kernel has given lookups back; so many are left."""
@@ -162,11 +167,11 @@ class Ledger:
             self._append(records.standing(number, standing))
         return number
 
-    def _append(self, record: bytes) -> None:
-        """Under the lock."""
+    def _append(self, *written: bytes) -> None:
+        """Under the lock; in one write."""
         if not self._is_open:
             return
-        framed = _FRAME.pack(len(record), zlib.crc32(record)) + record
+        framed = b"".join([_FRAME.pack(len(record), zlib.crc32(record)) + record for record in written])
         done = os.pwrite(self._fd, framed, self._size)
         if done != len(framed):
             raise OSError(f"the ledger took {done} of {len(framed)} bytes")

@@ -16,7 +16,7 @@ from moorage.model.digest import ContentDigest, RecipeId, SnapshotId, TreeId
 from moorage.model.refs import RefAction, RefKind, RefName, RefRecord
 from moorage.model.tree import Entry, EntryKind
 from moorage.mount.following import Standing
-from moorage.mount.inodes import ROOT, Slot
+from moorage.mount.inodes import ROOT, Slot, key_of
 from moorage.mount.kernel.passthrough import OpenMode
 from moorage.mount.view import Folder, Node, View, folder_node
 from moorage.read.cached_file import Seen
@@ -278,7 +278,8 @@ class Known:
         moments = self.moments()
         for nodeid, known in self._slots.items():
             place = _read_place(known.place)
-            slot = Slot(nodeid, place.parent, place.name, _node_of(place, moments.get(known.standing), folder))
+            node = _node_of(place, moments.get(known.standing), folder)
+            slot = Slot(nodeid, key_of(place.parent, place.name, node), place.parent, place.name, node)
             slot.lookups, slot.is_retired, slot.is_shared = known.lookups, known.is_retired, place.is_shared
             yield slot
 

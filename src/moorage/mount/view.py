@@ -39,6 +39,9 @@ _FILE_MODE = stat.S_IFREG | 0o444
 _PROGRAM_MODE = stat.S_IFREG | 0o555
 _DIRECTORY_MODE = stat.S_IFDIR | 0o555
 _SYMLINK_MODE = stat.S_IFLNK | 0o777
+_FILE, _DIRECTORY = EntryKind.FILE, EntryKind.DIRECTORY
+_ODD = 0x9E3779B97F4A7C15
+_64_BITS = (1 << 64) - 1
 
 XATTR_BLAKE3 = "user.moorage.blake3"
 XATTR_TREE = "user.moorage.tree"
@@ -111,12 +114,12 @@ class Node(NamedTuple):
     @property
     def is_directory(self) -> bool:
         """Whether it has names in it."""
-        return self.kind is EntryKind.DIRECTORY
+        return self.kind is _DIRECTORY
 
     @property
     def links(self) -> int:
         """What `st_nlink` says: 1, and 2 for directories."""
-        return 2 if self.kind is EntryKind.DIRECTORY else 1
+        return 2 if self.kind is _DIRECTORY else 1
 
 
 class Line(NamedTuple):
@@ -274,11 +277,11 @@ class View:
         if isinstance(entry, Line):
             return entry.node
         kind = entry.kind
-        if kind is EntryKind.FILE:
+        if kind is _FILE:
             mode = _PROGRAM_MODE if entry.executable else _FILE_MODE
             inode = _inode_of_content(entry.digest, mode, entry.first_stored_ns)
             size, tree = entry.size_bytes, None
-        elif kind is EntryKind.DIRECTORY:
+        elif kind is _DIRECTORY:
             mode = _DIRECTORY_MODE
             inode = _inode_of_directory(directory.inode, entry.name, entry.digest)
             size, tree = 0, TreeId(entry.object) if entry.object is not None else None
@@ -351,7 +354,9 @@ def _tree_of(directory: Node) -> TreeId:
 
 
 def _inode_of_content(digest: ContentDigest, mode: int, first_stored_ns: int) -> int:
-    return _inode(digest + mode.to_bytes(4, "little") + first_stored_ns.to_bytes(12, "little"))
+    """Quicker than a hash, and as well mixed as the digest; where it is no good number, hashed."""
+    inode = (int.from_bytes(digest[:8], "little") ^ mode << 44 ^ first_stored_ns * _ODD) & _64_BITS
+    return inode if inode > ROOT_INODE else _inode(digest)
 
 
 def _inode_of_directory(parent: int, name: str, digest: ContentDigest) -> int:

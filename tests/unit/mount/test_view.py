@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moorage.errors import CorruptDataError
+from moorage.model.digest import ContentDigest
 from moorage.model.tree import Entry, EntryKind
 from moorage.mount.view import (
+    ROOT_INODE,
     XATTR_BLAKE3,
     XATTR_BRANCH,
     XATTR_SNAPSHOT,
@@ -85,6 +87,18 @@ def test_the_executable_bit_and_the_first_time_are_part_of_a_file() -> None:
     assert plain.entry is not None
     later = Entry("plain", EntryKind.FILE, plain.digest, None, 1, MOMENT_NS + 1)
     assert View.child(view.root(), later).inode != plain.inode
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_no_inode_is_one_of_the_numbers_that_mean_something_else(view: View, first: int) -> None:
+    """The digest is chosen so that what comes out of it is 0, or that of the root."""
+    mode = stat.S_IFREG | 0o444
+    raw = (first ^ mode << 44) % 2**64
+    digest = ContentDigest(raw.to_bytes(8, "little") + bytes(24))
+    entry = Entry("x", EntryKind.FILE, digest, None, 1, 0)
+    assert View.child(view.root(), entry).inode > ROOT_INODE
+    other = Entry("x", EntryKind.FILE, digest, None, 1, 1)
+    assert View.child(view.root(), other).inode != View.child(view.root(), entry).inode
 
 
 def test_absent_names_and_wrong_kinds(view: View) -> None:

@@ -29,7 +29,8 @@ from moorage.mount.following import Standing
 from moorage.mount.inodes import ROOT, InodeTable
 from moorage.mount.kernel import wire
 from moorage.mount.kernel.lifetimes import Bursts
-from moorage.mount.kernel.opened import OpenDirectories, OpenDirectory, OpenFiles
+from moorage.mount.kernel.listings import Listings
+from moorage.mount.kernel.opened import OpenDirectories, OpenFiles
 from moorage.mount.kernel.passthrough import OpenModes
 from moorage.mount.kernel.provenance import Provenance
 from moorage.mount.kernel.unthinking import Handler, Reply, without_thought
@@ -42,9 +43,6 @@ _WRITE_FLAGS = os.O_ACCMODE | os.O_TRUNC | os.O_CREAT | os.O_APPEND
 _FILE_FLAGS = OpenFlag.KEEP_CACHE | OpenFlag.NOFLUSH
 _PASSTHROUGH_FLAGS = OpenFlag.PASSTHROUGH | OpenFlag.NOFLUSH
 _DIRECTORY_FLAGS = OpenFlag.CACHE_DIR | OpenFlag.KEEP_CACHE
-_LOOKUP_BYTES = wire.ENTRY_HEAD.size + wire.ATTRIBUTES.size
-_DOTS = 2
-"""Positions 0 and 1 of a listing are `.` and `..`. The kernel asks with a page at least, which has room for both."""
 _NAMES = {int(opcode): opcode.name for opcode in Opcode}
 
 
@@ -71,6 +69,7 @@ class Operations:
         self._provenance = provenance
         self._files = OpenFiles(lambda nodeid: view.open(self._node(nodeid)))
         self._directories = OpenDirectories(view, table, self._node, {} if moments is None else moments)
+        self._listings = Listings(view, table, owner, self._is_kept)
         self._failures = Failures()
         self._holds = holds
         self._bursts = Bursts() if holds is None else None
@@ -139,7 +138,7 @@ class Operations:
         node = self._view.lookup(directory, name)
         if node is None:
             return absent
-        reply = self._looked_up(nodeid, directory, name, node, self._bursts)
+        reply = self._looked_up(nodeid, directory, name, node)
         if self._provenance is not None and node.kind is EntryKind.FILE:
             found = wire.ENTRY_HEAD.unpack_from(reply)[0]
             standing = node.standing if nodeid == ROOT else self._standing(nodeid, directory, buffer)
@@ -244,44 +243,22 @@ class Operations:
         directory = self._directories.get(nodeid, handle)
         if directory is None:
             return errno.EBADF
-        lookup_bytes = _LOOKUP_BYTES if plus else 0
-        lines = self._dots(directory, lookup_bytes)[position:] if position < _DOTS else []
-        position = max(position, _DOTS)
-        room = size - sum(map(len, lines))
-        shortest = lookup_bytes + wire.DIRENT.size + 8
-        for entry in directory.listing.window(position - _DOTS, room // shortest + 1):
-            raw_name = entry.name.encode("utf-8")
-            # Measured before it is made: a line that does not fit must not count as a lookup.
-            room -= lookup_bytes + wire.DIRENT.size + -(-len(raw_name) // 8) * 8
-            if room < 0:
-                break
-            position += 1
-            node = self._view.child(directory.node, entry)
-            if plus:
-                lines.append(self._looked_up(directory.nodeid, directory.node, entry.name, node))
-            lines.append(wire.dirent(node.inode, position, raw_name, node.mode))
-        # Nothing at all means the end, so a buffer too small for one line must be an error.
-        return b"".join(lines) if lines or room >= 0 else errno.EINVAL
+        return self._listings.page(directory, position, size, plus=plus)
 
-    def _looked_up(self, parent: int, directory: Node, name: str, node: Node, bursts: Bursts | None = None) -> bytes:
-        """The entry of `node`; with `bursts` it is the answer to a walk."""
-        valid_s = valid_ns = 0
+    def _is_kept(self, directory: Node, node: Node) -> bool:
+        """Whether the kernel may keep the name of a node for good."""
         if self._provenance is not None and node.kind is EntryKind.FILE:
-            pass  # an open has to be a walk
-        elif self._view.is_lasting(directory, node):
-            valid_s = FOREVER_S
-        elif bursts is not None:
-            valid_ns = bursts.walked()
-        return wire.entry(self._table.remember(parent, name, node), valid_s, self._attributes(node), valid_ns)
+            return False  # an open has to be a walk
+        return self._view.is_lasting(directory, node)
 
-    @staticmethod
-    def _dots(directory: OpenDirectory, lookup_bytes: int) -> list[bytes]:
-        """`.` and `..`, which never count as lookups: their nodeid, in READDIRPLUS, is 0."""
-        nothing, mode = bytes(lookup_bytes), directory.node.mode
-        return [
-            nothing + wire.dirent(directory.node.inode, 1, b".", mode),
-            nothing + wire.dirent(directory.parent_inode, 2, b"..", mode),
-        ]
+    def _looked_up(self, parent: int, directory: Node, name: str, node: Node) -> bytes:
+        """The entry of what was walked to."""
+        valid_s = valid_ns = 0
+        if self._is_kept(directory, node):
+            valid_s = FOREVER_S
+        elif self._bursts is not None and not self._view.is_lasting(directory, node):
+            valid_ns = self._bursts.walked()
+        return wire.entry(self._table.remember(parent, name, node), valid_s, self._attributes(node), valid_ns)
 
     def _releasedir(self, nodeid: int, buffer: wire.Buffer, _length: int) -> Reply:
         self._directories.leave(nodeid, wire.HANDLE_IN.unpack_from(buffer, wire.BODY)[0])

@@ -190,6 +190,16 @@ def test_readdirplus_counts_one_lookup_a_line_and_no_more(kernel: Kernel) -> Non
     assert len(kernel.table) == before
 
 
+def test_readdirplus_looks_nothing_up_that_may_not_be_kept(following: tuple[Kernel, FakeRepository]) -> None:
+    kernel, _ = following
+    assert [(name, looked_up) for name, looked_up, _ in kernel.list(ROOT, 4096, plus=True)] == [
+        (name, 0) for name in (".", "..", "d", "top")
+    ]
+    assert len(kernel.table) == 0
+    below = kernel.list(kernel.lookup("d"), 4096, plus=True)
+    assert all(looked_up for _, looked_up, _ in below[2:])
+
+
 def test_a_buffer_too_small_for_one_line_is_no_end(kernel: Kernel) -> None:
     handle, _ = kernel.open(Opcode.OPENDIR, kernel.lookup("d"))
     assert kernel.ask(Opcode.READDIR, 2, wire.READ_IN.pack(handle, 2, 16)) == errno.EINVAL

@@ -71,6 +71,17 @@ def test_an_entry_is_its_head_and_the_attributes() -> None:
     assert wire.ENTRY_HEAD.unpack_from(wire.NEGATIVE_ENTRY)[0] == 0
 
 
+@given(u64, u64, st.integers(0, 2**63 - 1), st.integers(0, 2**63 - 1), u64, st.text(min_size=1, max_size=20))
+def test_a_line_of_readdirplus_is_an_entry_and_a_line(
+    nodeid: int, ino: int, size: int, time_ns: int, position: int, name: str
+) -> None:
+    owner, mode, raw = Owner(5, 6, 0o027), stat.S_IFREG | 0o444, name.encode("utf-8", "replace")
+    attributes = wire.attributes(ino, size, time_ns, mode, 1, owner)
+    expected = wire.entry(nodeid, wire.FOREVER_S, attributes) + wire.dirent(ino, position, raw, mode)
+    assert wire.direntplus(nodeid, ino, size, time_ns, mode, 1, owner, position, raw) == expected
+    assert len(expected) % 8 == 0
+
+
 def test_statx_says_when_it_was_born() -> None:
     packed = wire.statx(7, 1000, 3_000_000_004, stat.S_IFREG | 0o444, 1, Owner(5, 6, 0o027))
     assert len(packed) == 288
