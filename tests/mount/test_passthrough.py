@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import mmap
 import os
@@ -95,6 +96,24 @@ def test_a_file_that_is_read_is_hydrated_and_the_next_open_is_passed_through(ser
         with mount.asked() as asked:
             assert mapped(mount.path / "models/big") == BIG
         assert "READ" not in asked
+
+
+def test_a_twin_that_is_open_in_a_third_way_is_passed_over(serve_it: ServeIt) -> None:
+    """The kernel knows the first nodeid by one name, has the second one open by another, and can share neither."""
+    with serve_it() as mount, contextlib.ExitStack() as held:
+        names = [mount.path / "models/big", mount.path / "copies/same"]
+        assert os.stat(names[0]).st_ino == os.stat(names[1]).st_ino
+        held.enter_context(open(names[0], "rb"))
+        for _ in range(3):
+            hydrated = warm(mount, "models/big")
+            hydrated.close()
+            held.enter_context(open(names[0], "rb"))
+            os.unlink(hydrated.path)
+            warm(mount, "models/big").close()
+            assert held.enter_context(open(names[1], "rb")).read() == BIG
+            assert mapped(names[1]) == BIG
+        for name in names:
+            assert mapped(name) == BIG
 
 
 def test_a_look_at_a_file_does_not_hydrate_it(serve_it: ServeIt) -> None:

@@ -167,6 +167,12 @@ class InodeTable:
                 if self._journal is not None:
                     self._journal.retired(nodeid)
 
+    def current(self, nodeid: int) -> int:
+        """The nodeid that a lookup gives for what `nodeid` stands for: itself, or a twin; 0 for a new one."""
+        slot = self._slots.get(nodeid)
+        found = None if slot is None else self._by_key.get(slot.key)
+        return 0 if found is None else found.nodeid
+
     def moment(self, standing: Standing) -> int:
         """A number, greater than 0, for where the root stands: the same one as long as it stands there."""
         if self._journal is not None:

@@ -192,9 +192,12 @@ class Operations:
             raise
         if backing is None:
             # Somebody has this nodeid open in a way that this open cannot share. The kernel looks the name up again,
-            # is given a twin, and opens that; the caller sees nothing.
+            # is given a twin, and opens that; the caller sees nothing. It tries once only, so a twin that is there
+            # already, and open in a third way, must not be what it is given.
+            current = self._table.current(nodeid)
+            if current == nodeid or not self._modes.would_share(current, reader.hydrated()):
+                self._table.retire(current)
             reader.close()
-            self._table.retire(nodeid)
             return errno.ESTALE
         self._files.enter(nodeid, reader)
         if self._provenance is not None:

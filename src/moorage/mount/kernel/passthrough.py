@@ -38,7 +38,7 @@ from moorage.read.cached_file import CachedFile, Seen
 _log = logging.getLogger(__name__)
 
 RETRY_S = 1.0
-"""An OPEN of the same nodeid by the same thread within this time is the kernel's second try."""
+"""An OPEN by the same thread within this time is the kernel's second try."""
 _MOST_REFUSED = 256
 
 
@@ -124,7 +124,7 @@ class OpenModes:
         self._backings = backings
         self._journal = journal
         self._modes: dict[int, OpenMode] = {}
-        self._refused: dict[tuple[int, int], float] = {}
+        self._refused: dict[int, float] = {}
         self._lock = threading.Lock()
         self._complained: set[int] = set()
 
@@ -147,11 +147,17 @@ class OpenModes:
                 self._modes[nodeid] = mode
                 self._write(nodeid, mode)
                 return mode.backing
-            if mode.seen != wanted and not self._is_second_try(nodeid, caller, mode):
+            if mode.seen != wanted and not self._is_second_try(caller, mode):
                 return None
             mode.opens += 1
             self._write(nodeid, mode)
             return mode.backing
+
+    def would_share(self, nodeid: int, file: CachedFile | None) -> bool:
+        """Whether an open that `file` could back would be of the mode in which `nodeid` is open, if it is."""
+        with self._lock:
+            mode = self._modes.get(nodeid)
+            return mode is None or mode.seen == (None if file is None else file.seen)
 
     def leave(self, nodeid: int) -> None:
         """Count one open less; the last one gives the backing file back."""
@@ -196,16 +202,17 @@ class OpenModes:
         if self._journal is not None:
             self._journal.mode(nodeid, mode)
 
-    def _is_second_try(self, nodeid: int, caller: int, mode: OpenMode) -> bool:
-        """Whether this was refused a moment ago, and may go along with `mode` now."""
+    def _is_second_try(self, caller: int, mode: OpenMode) -> bool:
+        """Whether `caller` was refused a moment ago, perhaps with another nodeid of the file, and may go along with
+        `mode` now: the kernel tries no third time."""
         now = time.monotonic()
-        refused = self._refused.pop((nodeid, caller), None)
+        refused = self._refused.pop(caller, None)
         # A backing file that is no longer what was verified is shared with nobody new.
         if mode.backing == 0 and refused is not None and now - refused < RETRY_S:
             return True
         if len(self._refused) >= _MOST_REFUSED:
             self._refused.clear()
-        self._refused[nodeid, caller] = now
+        self._refused[caller] = now
         return False
 
     def _register(self, file: CachedFile) -> int:
