@@ -125,8 +125,12 @@ class Locator:
                 self._rebuild()
 
     def _rebuild(self) -> None:
-        _log.info("building the index anew")
         listed = (self._listed_packs(), self._listed_segments())
+        if not listed[0] and self._knows_packs():
+            # Not what damage or a collection leave, but a disk that is not mounted, or a directory that was renamed.
+            _log.warning("not one pack is there any more: the index stays as it is")
+            return
+        _log.info("building the index anew")
         try:
             self._index.clear()
             self._take_in_new()
@@ -134,6 +138,12 @@ class Locator:
             self._go_on_in_memory(error)
             self._take_in_new()
         self._built_from = listed
+
+    def _knows_packs(self) -> bool:
+        try:
+            return bool(self._index.packs())
+        except IndexDamaged:
+            return False
 
     def _go_on_in_memory(self, error: Exception) -> None:
         _log.warning("the index is kept in memory from now on: %s", error)

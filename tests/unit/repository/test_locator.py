@@ -135,6 +135,27 @@ def test_a_pack_that_is_gone_means_building_anew(filled: Wrapped) -> None:
         handle.locator.find(IDS[:1])
 
 
+def test_when_all_is_gone_the_index_stays_for_when_it_is_back(
+    filled: Wrapped, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A disk that is not mounted looks empty."""
+    index = Counting()
+    locator = opened(filled, index=index).locator
+    places = locator.find(IDS)
+    cleared = index.cleared
+    kept = {info.key: filled.inner.get(info.key) for info in filled.inner.list_keys("")}
+    for key in kept:
+        filled.inner.delete(key)
+    with pytest.raises(MissingObjectError):
+        locator.find([ChunkId.of(b"new")])
+    assert locator.find(IDS) == places
+    assert index.cleared == cleared
+    assert "not one pack is there any more" in caplog.text
+    for key, data in kept.items():
+        filled.inner.create(key, data)
+    assert locator.find(IDS) == places
+
+
 def test_a_segment_that_is_gone_means_building_anew_and_loses_nothing(filled: Wrapped) -> None:
     index = Counting()
     locator = opened(filled, index=index).locator
