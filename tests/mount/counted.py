@@ -21,9 +21,10 @@ PROGRAM = Path(__file__).with_name("counting.py")
 class Counted:
     """A mount whose server counts."""
 
-    def __init__(self, process: subprocess.Popen[str], path: Path, handle: RepositoryHandle) -> None:
-        """Talk with the server over its standard input and output."""
+    def __init__(self, process: subprocess.Popen[str], path: Path, handle: RepositoryHandle, log: Path) -> None:
+        """Talk with the server over its standard input and output; its standard error is `log`."""
         self._process = process
+        self._log = log
         self.path = path
         self.handle = handle
 
@@ -34,6 +35,16 @@ class Counted:
         self._process.stdin.flush()
         found: dict[str, int] = json.loads(self._process.stdout.readline())
         return found
+
+    @property
+    def pid(self) -> int:
+        """Of the server."""
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        """What the server has warned of."""
+        return self._log.read_text(encoding="utf-8")
 
     def counts(self) -> dict[str, int]:
         """How many requests of each kind came in so far."""
@@ -71,12 +82,16 @@ def counted(
     directory.mkdir()
     repository = (through or folder) / "repository"
     command = [sys.executable, str(PROGRAM), str(repository), revision, str(directory), str(cache_bytes)]
-    with subprocess.Popen([*command, *broken], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    pipe = subprocess.PIPE
+    with (
+        open(folder / "log", "w", encoding="utf-8") as log,
+        subprocess.Popen([*command, *broken], stdin=pipe, stdout=pipe, stderr=log, text=True) as process,
+    ):
         watchdog = kill_later(process.pid)
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
-            yield Counted(process, directory, handle)
+            yield Counted(process, directory, handle, folder / "log")
         finally:
             serve.umount(directory, lazy=True)
             watchdog.cancel()

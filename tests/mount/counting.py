@@ -6,8 +6,8 @@ Says `ready`, then answers each line of its input with one line of JSON: what ha
 the server holds. A FLAG is a promise to break, as a negative control: `drop-pages` (no KEEP_CACHE), `forget-names` (no
 name outlives its lookup), `mix-modes` (an open that cannot share a mode is not refused), `never-burst` and
 `always-burst` (what is taken for a burst of walks), `no-grace` (a process that has nothing open is let go at once),
-`no-deadlines` (nobody answers in a worker's place), `lie-...` (see `lying`). And `sticky` and `timeout=SECONDS`, which
-break nothing.
+`no-deadlines` (nobody answers in a worker's place), `lie-...` (see `lying`). And, which break nothing,
+`sticky`, `timeout=SECONDS` and `retry=SECONDS` (after which what was not hydrated is tried again).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 
 import lying  # type: ignore[import-not-found]  # beside this script, which no other module is
 
-from moorage.mount import sticky
+from moorage.mount import hydration, sticky
 from moorage.mount.kernel import lifetimes, operations, passthrough, serve, wire
 from moorage.mount.kernel.session import Session
 from moorage.mount.request import MountRequest
@@ -57,7 +57,14 @@ def _held() -> dict[str, int]:
         "nodeids": len(served._table),
         "descriptors": len(os.listdir("/proc/self/fd")),
         "memory_kib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+        "now_kib": _now_kib(),
+        "threads": threading.active_count(),
     }
+
+
+def _now_kib() -> int:
+    with open("/proc/self/status", encoding="ascii") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmRSS:"))
 
 
 def _mixing(modes: passthrough.OpenModes, nodeid: int, caller: int, file: Any, *, is_direct: bool = False) -> int:
@@ -89,14 +96,15 @@ def main() -> None:
     if "mix-modes" in broken:
         setattr(passthrough.OpenModes, "enter", _mixing)  # noqa: B010 - to break it is the point
     threading.Thread(target=_answer, daemon=True).start()
-    timeout = next((flag.removeprefix("timeout=") for flag in broken if flag.startswith("timeout=")), "30")
+    said = dict(flag.split("=") for flag in broken if "=" in flag)
+    hydration.RETRY_S = float(said.get("retry", hydration.RETRY_S))
     request = MountRequest(
         repository,
         revision,
         directory,
         cache_bytes=int(cache_bytes),
         sticky="sticky" in broken,
-        timeout_s=float(timeout),
+        timeout_s=float(said.get("timeout", 30)),
     )
     run(request, lambda _: print("ready", flush=True))
 

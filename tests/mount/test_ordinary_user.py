@@ -73,6 +73,26 @@ serve.umount(here / "mnt")
 print(json.dumps(found))
 """
 
+UNREADABLE = """
+import stat
+record = serve.mount(here / "repository", "prod", here / "mnt")
+repository, file = here / "repository", here / "mnt/d/f"
+def read():
+    try:
+        return file.read_bytes() == bytes(range(256)) * 8192
+    except OSError as error:
+        return errno.errorcode[error.errno]
+found = {"size": file.stat().st_size}
+mode = stat.S_IMODE(repository.stat().st_mode)
+repository.chmod(0)
+found["meanwhile"] = [read(), read()]
+repository.chmod(mode)
+found["afterwards"] = read()
+found["log"] = Path(record.log).read_text()
+serve.umount(here / "mnt")
+print(json.dumps(found))
+"""
+
 FAILURE = """
 try:
     serve.mount(here / "repository", "prod", here / sys.argv[2], allow_other=sys.argv[3] == "allow_other")
@@ -347,3 +367,14 @@ def test_what_is_mounted_is_not_covered_for_everybody(place: Path) -> None:
     found = report(place, PINNED, "mounted", "refused")
     assert found["kind"] == "mount_failed"
     assert "--at" in found["hint"]
+
+
+def test_a_repository_that_may_not_be_read_for_a_while(place: Path) -> None:
+    nobody = pwd.getpwnam("nobody")
+    os.chown(place / "repository", nobody.pw_uid, nobody.pw_gid)
+    found = report(place, UNREADABLE)
+    assert found["size"] == len(DATA)
+    assert found["meanwhile"] == ["EACCES", "EACCES"]
+    assert found["afterwards"] is True
+    assert "READ /d/f: EACCES because of StorageDeniedError" in found["log"]
+    assert "cannot tell where branch 'prod' stands" in found["log"]

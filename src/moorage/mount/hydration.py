@@ -145,6 +145,8 @@ class Hydration:
         self._thread: threading.Thread | None = None
         self._is_closing = False
         self._complaint = ""
+        self._refusal = ""
+        """Why the last file that was tried could not be assembled; empty when one could be."""
 
     def open(self, entry: Entry) -> HydratingReader:
         """A reader of `entry`; the caller closes it. Raises `WrongKindError`."""
@@ -248,9 +250,12 @@ class Hydration:
                     keep_going=self._keeps_going(content),
                 )
             except (MoorageError, OSError) as error:
-                _log.warning("%s is not hydrated, reads go on from chunks: %s", entry.name, error)
+                if str(error) != self._refusal:  # a full disk says the same of each file
+                    self._refusal = str(error)
+                    _log.warning("%s is not hydrated, reads go on from chunks: %s", entry.name, error)
                 refused_s = RETRY_S
             if content.file is not None:
+                self._refusal = ""
                 _log.info("%s is hydrated: %d bytes in %.1f s", entry.name, entry.size_bytes, time.monotonic() - begun)
                 return
         self._refused.put((entry.digest, entry.executable), time.monotonic() + refused_s)
