@@ -159,9 +159,9 @@ def eventually(is_so: Callable[[], bool]) -> None:
         assert time.monotonic() < deadline, "it did not come to be so"
 
 
-def kill_later(pid: int) -> threading.Timer:
-    """Kill a server that is still there after a while; cancel it when all went well."""
-    timer = threading.Timer(WATCHDOG_S, lambda: kill(pid))
+def kill_later(pid: int, bound_s: float = 0) -> threading.Timer:
+    """Kill a server that is still there after a while, or after that and `bound_s`; cancel it when all went well."""
+    timer = threading.Timer(WATCHDOG_S + bound_s, lambda: kill(pid))
     timer.daemon = True
     timer.start()
     return timer

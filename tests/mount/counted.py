@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -73,21 +73,24 @@ def counted(
     cache_bytes: int = 0,
     revision: str = "prod",
     through: Path | None = None,
+    before: Sequence[str] = (),
+    bound_s: float = 0,
 ) -> Iterator[Counted]:
     """Mount a new repository with `files` on its branch `prod`, both below `folder`; nothing is hydrated unless a
-    cache is given. `through` is another path by which the server finds what is in `folder`."""
+    cache is given. `through` is another path by which the server finds what is in `folder`, `before` is put before its
+    command, and `bound_s` is how much longer than usual it may live."""
     handle = build.create(folder / "repository")
     build.branch(handle, "prod", files)
     directory = folder / "mnt"
     directory.mkdir()
     repository = (through or folder) / "repository"
-    command = [sys.executable, str(PROGRAM), str(repository), revision, str(directory), str(cache_bytes)]
+    command = [*before, sys.executable, str(PROGRAM), str(repository), revision, str(directory), str(cache_bytes)]
     pipe = subprocess.PIPE
     with (
         open(folder / "log", "w", encoding="utf-8") as log,
         subprocess.Popen([*command, *broken], stdin=pipe, stdout=pipe, stderr=log, text=True) as process,
     ):
-        watchdog = kill_later(process.pid)
+        watchdog = kill_later(process.pid, bound_s)
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"

@@ -6,8 +6,9 @@ Says `ready`, then answers each line of its input with one line of JSON: what ha
 the server holds. A FLAG is a promise to break, as a negative control: `drop-pages` (no KEEP_CACHE), `forget-names` (no
 name outlives its lookup), `mix-modes` (an open that cannot share a mode is not refused), `never-burst` and
 `always-burst` (what is taken for a burst of walks), `no-grace` (a process that has nothing open is let go at once),
-`no-deadlines` (nobody answers in a worker's place), `lie-...` (see `lying`). And, which break nothing,
-`sticky`, `timeout=SECONDS` and `retry=SECONDS` (after which what was not hydrated is tried again).
+`lose-releases` (what is closed stays open), `no-deadlines` (nobody answers in a worker's place), `lie-...` (see
+`lying`). And, which break nothing, `sticky`, `timeout=SECONDS` and `retry=SECONDS` (after which what was
+not hydrated is tried again).
 """
 
 from __future__ import annotations
@@ -93,6 +94,8 @@ def main() -> None:
     for flag in broken:
         if flag in lying.LIES:
             lying.LIES[flag]()
+    if "lose-releases" in broken:
+        setattr(operations.Operations, "_release", lambda *_: b"")  # noqa: B010 - to break it is the point
     if "mix-modes" in broken:
         setattr(passthrough.OpenModes, "enter", _mixing)  # noqa: B010 - to break it is the point
     threading.Thread(target=_answer, daemon=True).start()
