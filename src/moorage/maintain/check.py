@@ -1,7 +1,8 @@
 """Is everything in this repository what it should be, and if not, what is touched?
 
 Verifies configuration, packs, index segments, the local index, refs, snapshots, trees, recipes, and that each chunk has
-its place; with `data` also every stored byte. Damage is never raised but reported; what a storage refuses is raised.
+its place; with `data` also every stored byte, and each file as a whole. Damage is never raised but reported; what a
+storage refuses is raised.
 
 Truth is checked from both ends: the packs from their footers, whether or not anything refers to them, and the graph
 from branches and tags down to chunks. The local index, which is derived, is brought up to date first, and built anew
@@ -11,6 +12,7 @@ where it disagrees with the packs; nothing else is written.
 from __future__ import annotations
 
 from moorage.maintain.affected import find_affected
+from moorage.maintain.check_contents import ContentChecker
 from moorage.maintain.check_files import check_config, check_segments, leftovers
 from moorage.maintain.check_graph import GraphChecker
 from moorage.maintain.check_objects import ObjectChecker
@@ -25,7 +27,7 @@ __all__ = ["CheckReport", "Garbage", "Problem", "ProblemKind", "Severity", "Veri
 
 
 def check(handle: RepositoryHandle, *, data: bool = False, progress: Progress = SILENT) -> CheckReport:
-    """Verify a repository; with `data` read every stored byte.
+    """Verify a repository; with `data` read every stored byte, and hash each distinct file.
 
     May run beside writers: what they finish meanwhile may or may not be looked at. Raises `StorageError` for what is no
     damage (permission), `NewerFormatError` for a repository that this version cannot read.
@@ -40,6 +42,9 @@ def check(handle: RepositoryHandle, *, data: bool = False, progress: Progress = 
     objects = ObjectChecker(handle.storage, handle.locator, findings)
     graph = GraphChecker(objects, progress)
     graph.check(head.snapshot for head in refs.heads)
+    contents = ContentChecker(handle.objects, findings, progress)
+    if data:
+        contents.check(graph.contents)
     if findings.spoils_something:
         find_affected(handle.storage, handle.locator, findings, refs.heads, graph.snapshots)
     verified = Verified(
@@ -54,6 +59,7 @@ def check(handle: RepositoryHandle, *, data: bool = False, progress: Progress = 
         objects=packs.objects,
         segments=segments,
         data_bytes=packs.data_bytes,
+        hashed_bytes=contents.hashed_bytes,
     )
     unused = packs.sizes.keys() - objects.used_packs
     garbage = Garbage(len(unused), sum(packs.sizes[pack] for pack in unused), *leftovers(handle.storage))

@@ -1,7 +1,8 @@
 """Does everything that branches and tags lead to exist, and is each part what the others say of it?
 
 Each object is looked at once, but for the spans of huge directories, which are hashed again for each version of the
-directory. Whether a chunk's bytes are right is not asked here: that its place is known is enough.
+directory. Whether a chunk's bytes are right is not asked here: that its place is known is enough. Nor is a file made of
+them (see `check_contents`).
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ class GraphChecker:
         """By directory; None where not all of it can be read."""
         self._recipes: dict[RecipeId, tuple[int, int] | None] = {}
         """(raw bytes, level); None where it cannot be read."""
+        self.contents: dict[RecipeId, tuple[ContentDigest, int]] = {}
+        """Of files of several chunks: what each recipe is said to make, and how long that is."""
         self._waiting: list[tuple[ChunkId, int]] = []
         self.snapshots: dict[SnapshotId, Snapshot] = {}
         """All that could be read."""
@@ -127,6 +130,10 @@ class GraphChecker:
         is_right = True
         if isinstance(entry.object, RecipeId):
             self._check_recipe(entry.object, entry.size_bytes)
+            if self.contents.setdefault(entry.object, (entry.digest, entry.size_bytes))[0] != entry.digest:
+                self._findings.bad_object(
+                    ProblemKind.MISMATCH, entry.object, "entries say that it makes different files"
+                )
         elif entry.kind is EntryKind.SYMLINK:
             target = entry.target.encode("utf-8")
             is_right = entry.digest == ContentDigest.of(target) and entry.size_bytes == len(target)

@@ -79,6 +79,8 @@ class Verified:
     segments: int = 0
     data_bytes: int = 0
     """Raw bytes that were read, decoded and hashed; 0 unless asked for."""
+    hashed_bytes: int = 0
+    """Of distinct files of several chunks, which were made and hashed as a whole; 0 unless asked for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,6 +103,32 @@ def test_two_entries_that_say_different_things_of_one_directory(handle: Reposito
     assert wrong(check(handle)) == ("tree", ("main:d", "main:liar"))
 
 
+def test_a_recipe_that_makes_another_file_than_its_entry_says(handle: RepositoryHandle) -> None:
+    """Every chunk is right; only who makes the file sees it."""
+    head(handle, lambda w: directory(w, "root", [replace(file(w), digest=ContentDigest.of(b"another"))]))
+    assert check(handle).ok
+    report = check(handle, data=True)
+    assert wrong(report) == ("recipe", ("main:f",))
+    assert report.verified.hashed_bytes == 2000
+
+
+def test_two_entries_that_say_different_things_of_one_file(handle: RepositoryHandle) -> None:
+    def make(writer: ObjectWriter) -> Entry:
+        right = file(writer)
+        return directory(writer, "root", [right, replace(right, name="liar", digest=ContentDigest.of(b"another"))])
+
+    head(handle, make)
+    for data in (False, True):
+        assert wrong(check(handle, data=data)) == ("recipe", ("main:f", "main:liar"))
+
+
+def test_each_file_is_hashed_once(handle: RepositoryHandle) -> None:
+    for name in ("f", "g", "h"):
+        head(handle, lambda w, name=name: directory(w, "root", [file(w, name), file(w, "one-chunk", b"1")]))  # type: ignore[misc]  # bound now
+    assert check(handle, data=True).verified.hashed_bytes == 2000
+    assert check(handle).verified.hashed_bytes == 0
+
+
 def test_an_entry_that_lies_about_the_length_of_a_file(handle: RepositoryHandle) -> None:
     head(handle, lambda w: directory(w, "root", [replace(file(w), size_bytes=1999)]))
     assert wrong(check(handle)) == ("recipe", ("main:f",))

@@ -108,8 +108,11 @@ def _check_lines(report: CheckReport, seconds: float, style: Style) -> Iterator[
     ]
     yield f"{verdict}  {style.faint(', '.join(amounts) + '; ' + duration(seconds))}"
     if report.data:
-        speed = rate(seen.data_bytes, seconds)
-        yield style.faint(f"every byte was read and hashed: {size(seen.data_bytes)}{f', {speed}' if speed else ''}")
+        speed = rate(seen.data_bytes + seen.hashed_bytes, seconds)
+        told = f"every byte was read and hashed: {size(seen.data_bytes)}"
+        if seen.hashed_bytes:
+            told += f"; and every file as a whole: {size(seen.hashed_bytes)}"
+        yield style.faint(f"{told}{f'; {speed}' if speed else ''}")
     else:
         yield style.faint("stored bytes were not read: `moorage check --data` does that")
     if report.index_rebuilt:
