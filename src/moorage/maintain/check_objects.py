@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from moorage.errors import DataError, FormatError, StorageDeniedError, StorageError
+from moorage.errors import DataError, FormatError, MissingObjectError, StorageDeniedError, StorageError
 from moorage.maintain.findings import Findings
 from moorage.maintain.report import ProblemKind
 from moorage.model.digest import ObjectId, PackId
@@ -47,6 +47,9 @@ class ObjectChecker:
             return decode(read_object(self._storage, id, place))
         except StorageDeniedError:
             raise
+        except MissingObjectError as error:
+            self.findings.missing_object(id, error.message)  # an index outlives its packs where all of them are gone
+            return None
         except (DataError, FormatError, StorageError) as error:
             spoilt = self.findings.of_location(place)
             if spoilt is not None:
