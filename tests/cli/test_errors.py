@@ -55,6 +55,7 @@ WRONG: list[tuple[str, int, str]] = [
     ("checkout nope there", 1, "ref_not_found"),
     ("stats nope", 1, "ref_not_found"),
     ("umount .", 1, "mount_not_found"),
+    ("upgrade .", 1, "mount_not_found"),
     ("mount nope live", 1, "ref_not_found"),
     ("mount prod absent", 2, "invalid_input"),
     ("mount prod .moorage", 2, "invalid_input"),

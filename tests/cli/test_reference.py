@@ -119,11 +119,14 @@ def test_the_keys_of_mounts(store: CommandLine, tmp_path: Path) -> None:
         listed = [
             line for line in store.ok("mounts", "--json").json_lines if line["mountpoint"] == str(tmp_path / "live")
         ]
+        upgraded = store.ok("upgrade", "live", "--json").json
     finally:
         gone = store.ok("umount", "live", "--json").json
     assert listed == [mounted]
     assert _printed([mounted]) == _documented("mount") == _documented("mounts")
     assert _printed([gone]) == _documented("umount")
+    assert _printed([upgraded]) == _documented("upgrade")
+    assert upgraded["server_pid"] != mounted["server_pid"]
 
 
 def test_the_options_of_mount_are_those_documented() -> None:

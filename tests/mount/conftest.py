@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -142,7 +143,7 @@ def mount_it(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MountIt]:
         directory = handle.root.parent / f"mnt{len(made)}"
         directory.mkdir()
         record = serve.mount(handle.root, revision, directory, **options)
-        made.append(Mount(record, handle, kill_later(record.pid), functools.partial(on, handle)))
+        made.append(Mount(record, handle, kill_later(record.pid, record.server_pid), functools.partial(on, handle)))
         return made[-1]
 
     yield mount
@@ -159,23 +160,48 @@ def eventually(is_so: Callable[[], bool]) -> None:
         assert time.monotonic() < deadline, "it did not come to be so"
 
 
-def kill_later(pid: int, bound_s: float = 0) -> threading.Timer:
-    """Kill a server that is still there after a while, or after that and `bound_s`; cancel it when all went well."""
-    timer = threading.Timer(WATCHDOG_S + bound_s, lambda: kill(pid))
+def kill_later(*pids: int, bound_s: float = 0) -> threading.Timer:
+    """Kill processes that are still there after a while, or after that and `bound_s`; cancel it when all went well."""
+    timer = threading.Timer(WATCHDOG_S + bound_s, lambda: kill(*pids))
     timer.daemon = True
     timer.start()
     return timer
 
 
-def kill(pid: int) -> None:
-    """Kill a process, if it is there."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
+def kill(*pids: int) -> None:
+    """Kill processes, those that are there; of a supervised mount the supervisor is named first."""
+    for pid in pids:
+        if pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def wait_for_end(*pids: int) -> None:
+    """Wait until processes that are not our children are gone."""
+    for pid in pids:
+        try:
+            process = os.pidfd_open(pid or 2**22)
+        except OSError:
+            continue
+        watchdog = kill_later(pid)
+        select.select([process], [], [])
+        os.close(process)
+        watchdog.cancel()
+
+
+def end_of(record: MountRecord) -> None:
+    """Kill all processes behind a mount, and wait until they are gone."""
+    kill(record.pid, record.server_pid)
+    wait_for_end(record.pid, record.server_pid)
 
 
 def clean_up(record: MountRecord) -> None:
     """Take a mount away, by all means."""
     while mountinfo.top_at(record.mountpoint) is not None:
         subprocess.run(["umount", "-l", record.mountpoint], check=True, timeout=30)
-    if registry.is_alive(record):
-        kill(record.pid)
+    now = next((found for found in registry.mounts() if found.device == record.device), record)
+    for known in (record, now):
+        if registry.has_main_process(known):
+            kill(known.pid)
+        if registry.has_server(known):
+            kill(known.server_pid)

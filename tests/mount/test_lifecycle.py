@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -30,7 +29,7 @@ from moorage.mount.registry import MountRecord, MountState
 from moorage.mount.request import MountRequest
 from tests.mount import build
 from tests.mount.build import Content
-from tests.mount.conftest import MountIt, clean_up, kill, kill_later
+from tests.mount.conftest import MountIt, clean_up, kill, kill_later, wait_for_end
 from tests.needs import needs_fuse, needs_libfuse, needs_root
 
 pytestmark = needs_fuse
@@ -63,18 +62,6 @@ def records_at(directory: Path) -> list[MountRecord]:
 
 def state_at(directory: Path) -> MountState | None:
     return next((record.state for record in records_at(directory)), None)
-
-
-def wait_for_end(pid: int) -> None:
-    """Wait until a process that is not our child is gone."""
-    try:
-        process = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    watchdog = kill_later(pid)
-    select.select([process], [], [])
-    os.close(process)
-    watchdog.cancel()
 
 
 # -- coming and going ------------------------------------------------------------------------------
@@ -225,8 +212,8 @@ def test_all_are_unmounted_and_each_is_reported(
     first = serve.mount(repository, "prod", directory)
     second = serve.mount(repository, "prod", tmp_path / "second")
     third = serve.mount(repository, "prod", tmp_path / "third")
-    kill(third.pid)
-    wait_for_end(third.pid)
+    kill(third.pid, third.server_pid)
+    wait_for_end(third.pid, third.server_pid)
     try:
         with (tmp_path / "second/d/f").open("rb") as file:
             found = {record.mountpoint: error for record, error in serve.umount_all()}
@@ -279,8 +266,8 @@ def test_a_killed_server_leaves_a_stale_mount_that_the_next_mount_clears(
     repository: Path, directory: Path, driver: str
 ) -> None:
     record = serve.mount(repository, "prod", directory, driver=driver)
-    kill(record.pid)
-    wait_for_end(record.pid)
+    kill(record.pid, record.server_pid)
+    wait_for_end(record.pid, record.server_pid)
     with pytest.raises(OSError) as caught:
         os.listdir(directory)
     assert caught.value.errno == errno.ENOTCONN
@@ -299,8 +286,8 @@ def test_a_killed_server_leaves_a_stale_mount_that_the_next_mount_clears(
 def test_a_dead_mount_whose_root_the_kernel_remembers_is_cleared_too(repository: Path, directory: Path) -> None:
     record = serve.mount(repository, "prod", directory)
     os.stat(directory)
-    kill(record.pid)
-    wait_for_end(record.pid)
+    kill(record.pid, record.server_pid)
+    wait_for_end(record.pid, record.server_pid)
     os.stat(directory)  # answered by the kernel alone, which is what hides the death
     serve.mount(repository, "prod", directory)
     assert os.listdir(directory)
@@ -309,8 +296,8 @@ def test_a_dead_mount_whose_root_the_kernel_remembers_is_cleared_too(repository:
 
 def test_a_stale_mount_can_be_unmounted(repository: Path, directory: Path) -> None:
     record = serve.mount(repository, "prod", directory)
-    kill(record.pid)
-    wait_for_end(record.pid)
+    kill(record.pid, record.server_pid)
+    wait_for_end(record.pid, record.server_pid)
     assert serve.umount(directory).pid == record.pid
     assert os.listdir(directory) == []
     assert state_at(directory) is None
@@ -318,8 +305,8 @@ def test_a_stale_mount_can_be_unmounted(repository: Path, directory: Path) -> No
 
 def test_a_record_without_mount_and_process_is_dropped(repository: Path, directory: Path) -> None:
     record = serve.mount(repository, "prod", directory)
-    kill(record.pid)
-    wait_for_end(record.pid)
+    kill(record.pid, record.server_pid)
+    wait_for_end(record.pid, record.server_pid)
     clean_up(record)
     assert state_at(directory) is None
     assert not list(places.records_directory().glob(f"{places.slug(str(directory))}*"))

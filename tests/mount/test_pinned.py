@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import subprocess
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from moorage.model.refs import RefKind, RefName
 from moorage.mount.serve import EVERYTHING
 from tests.mount import build
 from tests.mount.build import Content, Link
-from tests.mount.conftest import MountIt, kill
+from tests.mount.conftest import MountIt, end_of
 from tests.needs import needs_fuse, needs_libfuse, needs_root
 
 pytestmark = needs_fuse
@@ -155,12 +154,7 @@ def test_what_cannot_be_resolved(mount_it: MountIt, tmp_path: Path) -> None:
 
 def test_a_mount_that_nobody_serves(mount_it: MountIt) -> None:
     mount = mount_it(V1)
-    process = os.pidfd_open(mount.record.pid)
-    try:
-        kill(mount.record.pid)
-        select.select([process], [], [])
-    finally:
-        os.close(process)
+    end_of(mount.record)
     with pytest.raises(MountError, match="not connected"):
         moorage.resolve(mount.path / "bert")
 

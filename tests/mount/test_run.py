@@ -21,7 +21,7 @@ from moorage.mount import mountinfo, private, serve
 from tests.cli.command_line import python
 from tests.mount import build
 from tests.mount.build import Content
-from tests.mount.conftest import Mount, MountIt, eventually, kill, kill_later
+from tests.mount.conftest import Mount, MountIt, end_of, eventually, kill, kill_later
 from tests.needs import needs_fuse, needs_root
 
 pytestmark = [needs_fuse, needs_root]  # what an ordinary user gets is in test_ordinary_user
@@ -275,10 +275,7 @@ def test_what_it_started_loses_the_mount_with_it(still: Mount, tmp_path: Path) -
 
 def test_a_dead_mount_is_covered_too(mount_it: MountIt) -> None:
     mount = mount_it(V1)
-    process = os.pidfd_open(mount.record.pid)
-    kill(mount.record.pid)
-    select.select([process], [], [])
-    os.close(process)
+    end_of(mount.record)
     assert outcome(mount, "cat", mount.path / "model/config", options=["--at", mount.path]) == (0, "c1", "")
 
 

@@ -100,9 +100,8 @@ TagName = Annotated[
 ]
 NewName = Annotated[str, typer.Argument(metavar="NAME", help="The new name; slashes are welcome.", show_default=False)]
 Message = Annotated[str, typer.Option("--message", "-m", metavar="MSG", help="What it is, for the log.")]
-Mountpoint = Annotated[
-    Path | None,
-    typer.Argument(
-        metavar="DIR", help="Where it is mounted.", autocompletion=_complete_mountpoints, show_default=False
-    ),
-]
+_MOUNTED = typer.Argument(
+    metavar="DIR", help="Where it is mounted.", autocompletion=_complete_mountpoints, show_default=False
+)
+Mountpoint = Annotated[Path, _MOUNTED]
+AnyMountpoint = Annotated[Path | None, _MOUNTED]

@@ -43,6 +43,7 @@ COMMANDS: tuple[tuple[str, str, str, str], ...] = (
     ("warm", "warm", "Bring files into the cache before somebody reads them.", "Mounts"),
     ("umount", "mount", "Unmount it.", "Mounts"),
     ("mounts", "mounts", "List what is mounted.", "Mounts"),
+    ("upgrade", "mount", "Serve a mount by the version that is installed now.", "Mounts"),
     ("who", "who", "List who has opened a file, a directory or a snapshot.", "Mounts"),
     ("check", "store", "Verify a repository.", "Upkeep"),
     ("stats", "store", "Say what is stored, and what that saves.", "Upkeep"),

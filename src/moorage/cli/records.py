@@ -11,7 +11,8 @@ from moorage.model.digest import SnapshotId
 from moorage.model.refs import RefRecord
 from moorage.model.snapshot import Snapshot
 from moorage.model.tree import Entry
-from moorage.mount.registry import MountRecord
+from moorage.mount import registry
+from moorage.mount.registry import MountRecord, MountState
 from moorage.read.resolve import Located
 
 Record = dict[str, object]
@@ -90,6 +91,11 @@ def log_record(record: RefRecord, position: int | None) -> Record:
     }
 
 
+def has_supervisor(record: MountRecord) -> bool:
+    """Whether somebody would replace its server."""
+    return record.server_pid != 0 and record.state is not MountState.UNSUPERVISED
+
+
 def mount_record(record: MountRecord) -> Record:
     """One line of `mounts --json`; what the kernel does not tell of other users' mounts is null."""
     return {
@@ -102,8 +108,13 @@ def mount_record(record: MountRecord) -> Record:
         "sticky": record.sticky,
         "passthrough": record.passthrough,
         "driver": record.driver or None,
-        "server_pid": record.pid or None,
+        "supervisor_pid": record.pid if has_supervisor(record) else None,
+        "server_pid": record.server_pid or record.pid or None,
+        "restarts": record.restarts,
+        "trouble": record.trouble or None,
+        "opens": registry.opens(record),
         "log_opens": record.log_opens,
         "started": utc(record.started_ns) if record.started_ns else None,
+        "served_since": utc(record.served_ns or record.started_ns) if record.started_ns else None,
         "log": record.log or None,
     }

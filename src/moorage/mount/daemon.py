@@ -1,8 +1,8 @@
 """How does a mount go on being served after the command that made it returned?
 
 A new interpreter, not a fork of the one that asks: threads, locks and an open index do not survive a fork. `start`
-runs `python -m moorage.mount.daemon`, which forks once before it does anything else, so that the server belongs to init
-and has no terminal. It reports over a pipe, in one line of JSON, that the mount answers, or which error kept it from
+runs the program of the driver, which forks once before it does anything else, so that it belongs to init and has no
+terminal. It reports over a pipe, in one line of JSON, that the mount answers, or which error kept it from
 it; the one who asked raises that error as if it had happened there.
 
 The server's standard output and error are its log, so what the interpreter itself has to say is not lost.
@@ -17,14 +17,18 @@ import select
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict
+from typing import TypeAlias
 
 from moorage.errors import MountError
 from moorage.mount import logs, notify, registry, reports
 from moorage.mount.registry import MountRecord
-from moorage.mount.request import MountRequest
-from moorage.mount.server import run
+from moorage.mount.request import KERNEL, LIBFUSE, MountRequest
 
+Run: TypeAlias = Callable[[MountRequest, Callable[[MountRecord], None]], None]
+"""Mounts, serves until it is unmounted, and calls its second argument when the mount answers."""
+PROGRAMS = {KERNEL: "moorage.mount.supervisor", LIBFUSE: "moorage.mount.server"}
 START_TIMEOUT_S = 60.0
 """Opening a repository may mean building its index."""
 
@@ -36,7 +40,7 @@ def start(request: MountRequest) -> MountRecord:
     reading, writing = os.pipe()
     try:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "moorage.mount.daemon", str(writing), json.dumps(asdict(request))],
+            [sys.executable, "-P", "-m", PROGRAMS[request.driver], str(writing), json.dumps(asdict(request))],
             pass_fds=[writing],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -83,14 +87,14 @@ def _reported(line: bytes, request: MountRequest) -> MountRecord:
 # -- in the new process ----------------------------------------------------------------------------
 
 
-def main(arguments: list[str]) -> None:
-    """Fork, serve, report to the pipe whose descriptor is the first argument."""
+def main(arguments: list[str], run: Run) -> None:
+    """Fork, run, report to the pipe whose descriptor is the first argument."""
     pipe = int(arguments[0])
     request = MountRequest(**json.loads(arguments[1]))
     if os.fork():
         os._exit(0)  # the caller waits for this half; nothing is buffered yet
     os.set_inheritable(pipe, False)
-    logs.log_to(request.log, request.log_format, rotates=True)
+    logs.log_to(request.log, request.log_format, rotates=request.driver != KERNEL)
     reported = False
 
     def ready(record: MountRecord) -> None:
@@ -105,7 +109,3 @@ def main(arguments: list[str]) -> None:
         if not reported:
             reports.send(pipe, {"error": reports.told(error)})
         sys.exit(1)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -5,10 +5,9 @@ backing file, where the root stood, and what INIT agreed on. Everything is writt
 and taken back only after the kernel has let go, so what a server finds here counts too high, never too low.
 
 The ledger is a file without a name (a memfd) that a supervisor holds and hands from one server to the next. It is a
-list of records, each the whole truth about one thing: what is written last holds, and reading it again changes nothing.
+list of records behind a short header (`ledger_file`), each the whole truth about one thing: what is written last holds,
+and reading it again changes nothing.
 
-    offset 0    8 bytes   where the records start
-    offset 8    4 bytes   version
     a record    4 bytes   length of the rest, without the checksum
                 4 bytes   CRC-32 of the rest
                 1 byte    kind
@@ -33,14 +32,14 @@ import zlib
 from collections.abc import Sequence
 from struct import Struct
 
-from moorage.errors import FormatError
+from moorage.mount import ledger_file
 from moorage.mount import ledger_records as records
 from moorage.mount.following import Standing
 from moorage.mount.inodes import Slot
 from moorage.mount.kernel.passthrough import OpenMode
+from moorage.mount.ledger_file import RECORDS_AT
 from moorage.mount.ledger_records import NOWHERE, Begun, Known
 
-VERSION = 1
 COMPACT_BYTES = 1024 * 1024
 """A smaller ledger is left as it is."""
 COMPACT_FACTOR = 3
@@ -49,9 +48,6 @@ MOST_STANDINGS = 1024
 """Moments that are kept for who has the root itself open, the last ones that somebody opened; those of nodeids are kept
 as long as these."""
 
-_HEADER = Struct("<QI")
-_START = Struct("<Q")
-_RECORDS_AT = 4096
 _FRAME = Struct("<II")
 _PUNCH_HOLE_KEEP_SIZE = 3
 _PIECE_BYTES = 1 << 20
@@ -61,29 +57,22 @@ class Ledger:
     """The shared record of one mount."""
 
     def __init__(self, fd: int) -> None:
-        """Write to `fd`, which `create` or `load` has made good."""
+        """Write to `fd`, an empty one, or as `load` has made it good."""
         self._fd = fd
         self._lock = threading.Lock()
         self._numbers: dict[Standing, int] = {}
         """Last is what was asked for last."""
         self._next_standing = NOWHERE + 1
-        self._start = _RECORDS_AT
-        self._size = _RECORDS_AT
-        self._compact_at = _RECORDS_AT + COMPACT_BYTES
+        self._start = RECORDS_AT
+        self._size = RECORDS_AT
+        self._compact_at = RECORDS_AT + COMPACT_BYTES
+        self._opens = ledger_file.opens_in(fd)
         self._is_open = True
-
-    @staticmethod
-    def create() -> int:
-        """A descriptor of an empty ledger."""
-        fd = os.memfd_create("moorage-ledger", os.MFD_CLOEXEC)
-        os.pwrite(fd, _HEADER.pack(_RECORDS_AT, VERSION), 0)
-        os.ftruncate(fd, _RECORDS_AT)
-        return fd
 
     @classmethod
     def load(cls, fd: int) -> tuple[Ledger, Known]:
-        """A ledger to go on with, and what it says. Raises `FormatError` as `check` does."""
-        start = cls.check(fd)
+        """A ledger to go on with, and what it says. Raises `FormatError` for one of another version."""
+        start = ledger_file.start_of(fd)
         ledger, known = cls(fd), Known()
         stop = _replay(fd, start, known)
         os.ftruncate(fd, stop)
@@ -92,14 +81,6 @@ class Ledger:
         ledger._numbers = {standing: number for number, standing in known.moments().items()}
         ledger._next_standing = max(known.standings, default=NOWHERE) + 1
         return ledger, known
-
-    @staticmethod
-    def check(fd: int) -> int:
-        """Where its records start. Raises `FormatError` for one of another version."""
-        start, version = _HEADER.unpack(os.pread(fd, _HEADER.size, 0))
-        if version != VERSION:
-            raise FormatError(f"the ledger of this mount is of version {version}, not {VERSION}", hint="mount again")
-        return int(start)
 
     def close(self) -> None:
         """Write nothing any more: there will be no next server."""
@@ -153,6 +134,13 @@ class Ledger:
         with self._lock:
             self._append(records.retired(nodeid))
 
+    def opened(self) -> None:
+        """A file more is opened."""
+        with self._lock:
+            self._opens += 1
+            if self._is_open:
+                ledger_file.set_opens(self._fd, self._opens)
+
     def mode(self, nodeid: int, mode: OpenMode) -> None:
         """A nodeid is open in this mode, so often; 0 opens: it is not open."""
         with self._lock:
@@ -195,8 +183,8 @@ class Ledger:
             for record in known.records(list(self._numbers.values()))
         )
         _write_all(self._fd, framed, stop)
-        os.pwrite(self._fd, _START.pack(stop), 0)
-        _give_back(self._fd, _RECORDS_AT, stop - _RECORDS_AT)
+        ledger_file.set_start(self._fd, stop)
+        _give_back(self._fd, RECORDS_AT, stop - RECORDS_AT)
         self._start, self._size = stop, stop + len(framed)
         self._compact_at = self._size + max(COMPACT_BYTES, (COMPACT_FACTOR - 1) * len(framed))
 

@@ -80,7 +80,6 @@ class Followed(msgspec.Struct, array_like=True):
 class Begun(msgspec.Struct, array_like=True):
     """What does not change as long as it is mounted."""
 
-    mountpoint: str
     device: str
     kernel_minor: int
     minor: int

@@ -28,6 +28,7 @@ from moorage.mount.hydration import Hydration
 from moorage.mount.kernel import connect
 from moorage.mount.kernel import serve as kernel
 from moorage.mount.request import MountRequest
+from moorage.mount.shown import of_revision
 from moorage.read.resolve import resolve
 from moorage.repository.handle import RepositoryHandle
 
@@ -106,7 +107,7 @@ def serve(request: PrivateRequest, program: int, pipe: int) -> None:
         path = server.prepare(wanted, covers=request.is_private)
         cache = server.cache_of(wanted)
         hydration = Hydration(handle, cache)
-        view = server.view_of(handle, resolved, hydration, pin=True)
+        view = of_revision(resolved, pin=True).view(handle, hydration)
         source = f"{request.repository}#{request.revision}"
         place = Place(path, source, wanted.allow_other, cache=None if cache is None else cache.folder)
         server.raise_descriptor_limit()

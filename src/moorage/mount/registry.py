@@ -5,21 +5,24 @@ the kernel has mounted and whether the process is still the same one (its id *an
 what `mounts` says. A claim about something that is neither mounted nor running is removed by the one who reads it.
 
     fields   mountpoint, repository, revision, pid, process_start, boot, started_ns, driver, pinned, log, device,
-             passthrough, snapshot, log_opens, sticky
+             passthrough, snapshot, log_opens, sticky; where it is supervised: server_pid, server_start, served_ns,
+             restarts, upgrades, trouble, ledger
 
 Written by rename, so a reader never sees half a file. Threads and processes: any; each mountpoint has its own file.
 """
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import json
 import os
+import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from moorage.mount import mountinfo, mountpoint, places
+from moorage.mount import ledger_file, mountinfo, mountpoint, places
 from moorage.mount.mountinfo import MountEntry
 
 
@@ -27,6 +30,8 @@ class MountState(enum.StrEnum):
     """What became of a mount."""
 
     SERVING = "serving"
+    UNSUPERVISED = "unsupervised"
+    """Serving, but its supervisor died: when the server dies too, the mount does."""
     STALE = "stale"
     """Mounted, but nobody serves it: every access is ENOTCONN until it is unmounted (the next mount does that)."""
     DETACHED = "detached"
@@ -42,7 +47,8 @@ class MountRecord:
     repository: str
     revision: str
     pid: int
-    """Of the server; 0 when it is not known (a mount of another user)."""
+    """Of the process that unmounts when it gets a SIGTERM: the supervisor, or the server where there is none; 0 when it
+    is not known (a mount of another user)."""
     started_ns: int
     """Unix time."""
     driver: str
@@ -62,6 +68,19 @@ class MountRecord:
     process_start: int = 0
     """Clock ticks from the start of the machine to the start of the process."""
     boot: str = ""
+    server_pid: int = 0
+    """Of the server under a supervisor; 0 where the mount was never supervised."""
+    server_start: int = 0
+    served_ns: int = 0
+    """Since when that server serves, Unix time."""
+    restarts: int = 0
+    """How many servers died and were replaced."""
+    upgrades: int = 0
+    """How often a server was to be replaced on purpose, whether that succeeded or not."""
+    trouble: str = ""
+    """What went wrong when it was last tried; empty when all is well."""
+    ledger: int = -1
+    """The descriptor, in both processes, of what `opens` reads."""
     state: MountState = MountState.SERVING
 
 
@@ -69,6 +88,13 @@ def of_this_process(record: MountRecord) -> MountRecord:
     """`record`, saying that this process serves it."""
     pid = os.getpid()
     return replace(record, pid=pid, process_start=_start_of(pid), boot=_boot())
+
+
+def of_server(record: MountRecord, pid: int) -> MountRecord:
+    """`record`, saying that the process `pid` serves it now, under a supervisor."""
+    if pid == record.server_pid:
+        return record
+    return replace(record, server_pid=pid, server_start=_start_of(pid), served_ns=time.time_ns())
 
 
 def write(record: MountRecord) -> None:
@@ -98,6 +124,13 @@ def remove(path: str, pid: int) -> None:
     record = _read(file)
     if record is not None and record.pid == pid:
         file.unlink(missing_ok=True)
+
+
+def remove_of_server(path: str, server_pid: int) -> None:
+    """Drop the claim of a supervisor that is gone, by the server that it left."""
+    record = _read(_file_of(path))
+    if record is not None and record.server_pid == server_pid:
+        remove(path, record.pid)
 
 
 def mounts() -> list[MountRecord]:
@@ -135,14 +168,43 @@ def find(device: str) -> MountRecord | None:
 
 
 def is_alive(record: MountRecord) -> bool:
-    """Whether the server's process still runs: the same process, not another with its number."""
-    return record.pid != 0 and record.boot == _boot() and _start_of(record.pid) == record.process_start
+    """Whether anybody still serves it: the same process as then, not another with its number."""
+    return has_main_process(record) or has_server(record)
+
+
+def has_main_process(record: MountRecord) -> bool:
+    """Whether the process that unmounts on SIGTERM runs."""
+    return _is_process(record.pid, record.process_start, record.boot)
+
+
+def has_server(record: MountRecord) -> bool:
+    """Whether the server under a supervisor runs."""
+    return _is_process(record.server_pid, record.server_start, record.boot)
+
+
+def opens(record: MountRecord) -> int | None:
+    """How many files were opened there so far; None where nobody counts, or it is not this user's."""
+    for pid in (record.pid, record.server_pid):
+        if record.ledger >= 0 and _is_living(record, pid):
+            with contextlib.suppress(OSError):
+                return ledger_file.opens(f"/proc/{pid}/fd/{record.ledger}")
+    return None
+
+
+def _is_living(record: MountRecord, pid: int) -> bool:
+    return has_main_process(record) if pid == record.pid else has_server(record)
+
+
+def _is_process(pid: int, start: int, boot: str) -> bool:
+    return pid != 0 and boot == _boot() and _start_of(pid) == start
 
 
 def _state_of(record: MountRecord, entries: list[MountEntry]) -> MountState | None:
     is_mounted = any(entry.device == record.device and entry.mountpoint == record.mountpoint for entry in entries)
-    if is_alive(record):
+    if has_main_process(record):
         return MountState.SERVING if is_mounted else MountState.DETACHED
+    if has_server(record):
+        return MountState.UNSUPERVISED if is_mounted else MountState.DETACHED
     return MountState.STALE if is_mounted and record.boot == _boot() else None
 
 

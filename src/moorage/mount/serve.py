@@ -1,6 +1,6 @@
 """How does one mount and unmount?
 
-The two verbs behind `moorage mount` and `moorage umount`.
+The verbs behind `moorage mount`, `moorage umount` and `moorage upgrade`.
 """
 
 from __future__ import annotations
@@ -11,19 +11,21 @@ import select
 import time
 from pathlib import Path
 
-from moorage.errors import LockedError, MoorageError, MountNotFoundError
-from moorage.mount import daemon, logs, mountinfo, mountpoint, places, registry
+from moorage.errors import LockedError, MoorageError, MountError, MountNotFoundError
+from moorage.mount import daemon, logs, mountinfo, mountpoint, places, registry, server, supervisor
 from moorage.mount.foreground import serve_here
 from moorage.mount.kernel import connect
 from moorage.mount.log_format import TEXT
 from moorage.mount.registry import MountRecord, MountState
-from moorage.mount.request import DEFAULT_TIMEOUT_S, EVERYTHING, MountRequest
-from moorage.mount.server import run
+from moorage.mount.request import DEFAULT_TIMEOUT_S, EVERYTHING, KERNEL, MountRequest
 
-__all__ = ["EVERYTHING", "mount", "umount", "umount_all"]
+__all__ = ["EVERYTHING", "mount", "umount", "umount_all", "upgrade"]
 
 END_TIMEOUT_S = 4.5
 """How long `umount` takes at most: when the mount is gone, its server has the rest of this to end."""
+
+UPGRADE_TIMEOUT_S = 90.0
+UPGRADE_LOOK_S = 0.02
 
 
 def mount(
@@ -79,7 +81,7 @@ def mount(
     if not foreground:
         return daemon.start(request)
     logs.log_in_foreground(request.log, request.log_format)
-    return serve_here(request, run)
+    return serve_here(request, supervisor.run if driver == KERNEL else server.run)
 
 
 def _default_log(directory: Path) -> Path:
@@ -136,20 +138,67 @@ def _detach(path: str, *, lazy: bool) -> MountRecord:
 
 
 def _wait_for_end(record: MountRecord, deadline: float) -> None:
-    """Wait for the server's process, if it is the one that was recorded, and see to it that nothing is left of it."""
-    _wait_for_process(record, deadline)
+    """Wait for the processes behind a mount, if they are the ones that were recorded, and see to it that nothing is
+    left of them."""
+    if registry.has_main_process(record):
+        _wait_for_process(record.pid, deadline)
+    if registry.has_server(record):
+        _wait_for_process(record.server_pid, deadline)
     with contextlib.suppress(OSError):
         registry.remove(record.mountpoint, record.pid)
 
 
-def _wait_for_process(record: MountRecord, deadline: float) -> None:
-    if record.pid in (0, os.getpid()) or not registry.is_alive(record):
+def _wait_for_process(pid: int, deadline: float) -> None:
+    if pid == os.getpid():
         return
     try:
-        process = os.pidfd_open(record.pid)
+        process = os.pidfd_open(pid)
     except OSError:
         return  # gone in between, or a system without process descriptors
     try:
         select.select([process], [], [], max(0.0, deadline - time.monotonic()))
     finally:
         os.close(process)
+
+
+def upgrade(directory: Path) -> MountRecord:
+    """Let the mount on `directory` be served by a new process, of the version that is installed now; no read fails.
+
+    Returns when that serves. Raises `MountNotFoundError`, and `MountError` when the old one goes on.
+    """
+    before = _supervised_at(mountpoint.real_path(directory))
+    path = before.mountpoint
+    os.kill(before.pid, supervisor.UPGRADE_SIGNAL)
+    deadline = time.monotonic() + UPGRADE_TIMEOUT_S
+    while time.monotonic() < deadline:
+        after = registry.find(before.device)
+        if after is None or not registry.has_main_process(after):
+            break
+        if after.upgrades > before.upgrades:
+            if after.trouble:
+                raise MountError(after.trouble, hint=_log_hint(after), mountpoint=path)
+            return after
+        time.sleep(UPGRADE_LOOK_S)
+    raise MountError(f"{path} was not upgraded", hint=_log_hint(before), mountpoint=path)
+
+
+def _supervised_at(path: str) -> MountRecord:
+    entry = mountinfo.top_at(path)
+    if entry is None or not entry.is_ours:
+        raise MountNotFoundError(
+            f"no mount of moorage is at {path}", hint="`moorage mounts` lists them", mountpoint=path
+        )
+    record = registry.find(entry.device)
+    if record is None:
+        raise MountError(f"{path} was mounted by another user", hint="upgrade it as that user", mountpoint=path)
+    if record.server_pid == 0:
+        why, hint = f"a mount through {record.driver} has no supervisor that could replace its server", "mount it anew"
+    elif record.state is not MountState.SERVING:
+        why, hint = f"the supervisor of {path} is gone, and nobody else can replace its server", "mount it anew"
+    else:
+        return record
+    raise MountError(why, hint=f"{hint}: moorage umount {path}, and moorage mount", mountpoint=path)
+
+
+def _log_hint(record: MountRecord) -> str:
+    return f"its log says more: {record.log or 'the terminal it was mounted from'}"

@@ -3,6 +3,11 @@
 Open the repository, resolve the revision, look at the mountpoint, mount, claim the mount in the registry, say that it
 answers, serve, drop the claim. Runs in the foreground of a command or in the process that `daemon` starts; a repository
 that is open must not pass through a fork, so everything from the first of these steps on is in one process.
+
+That is the whole life of a mount through libfuse. One by the kernel's protocol lives longer than its server: there a
+`supervisor` starts a `supervised` one, which does the same in other steps.
+
+    python -m moorage.mount.server PIPE REQUEST      see `daemon`
 """
 
 from __future__ import annotations
@@ -10,22 +15,15 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
-import os
 import resource
 import sys
-import threading
-import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from moorage.errors import MountError, StorageError
-from moorage.model.digest import SHORT_HEX_LENGTH
-from moorage.model.refs import RefKind, RefName
-from moorage.mount import libfuse, mountpoint, places, registry
-from moorage.mount.all_branches import Everything
+from moorage.mount import daemon, libfuse, mountpoint, places
+from moorage.mount.claim import Claim
 from moorage.mount.driver import Driver, Place, Serving
-from moorage.mount.following import Fixed, Following, Root, Standing
 from moorage.mount.hydration import Hydration
 from moorage.mount.kernel import serve as kernel
 from moorage.mount.kernel.deadline import below_kernel_limit
@@ -35,62 +33,76 @@ from moorage.mount.owner import Owner
 from moorage.mount.patience import Patience
 from moorage.mount.registry import MountRecord
 from moorage.mount.request import KERNEL, LIBFUSE, MountRequest
-from moorage.mount.stood import Stood
-from moorage.mount.view import View
+from moorage.mount.shown import of_request
 from moorage.native.freed_memory import keep_freed_memory
 from moorage.read.cache import FileCache
-from moorage.read.resolve import Resolved, resolve
 from moorage.repository.handle import RepositoryHandle
 from moorage.repository.user_folders import CACHE, user_folder
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("moorage.mount.server")  # run as a program it is called __main__
 
 DRIVERS: dict[str, Driver] = {KERNEL: kernel.serve, LIBFUSE: libfuse.serve}
 
 
 def run(request: MountRequest, ready: Callable[[MountRecord], None]) -> None:
-    """Mount, and serve until it is unmounted; `ready` is called when the mount answers.
+    """Mount, and serve until it is unmounted, without a supervisor; `ready` is called when the mount answers.
 
     Raises `MoorageError` for whatever keeps it from being mounted.
     """
-    keep_freed_memory()
-    collect_rarely()
+    with repository_of(request) as (handle, patience):
+        shown = of_request(handle, request)
+        path = prepare(request)
+        claim = Claim.of(request, path)
+        if shown.standing is not None:
+            claim.shows(shown.standing.snapshot.hex())
+        with resources(handle, request, path, patience) as (hydration, place):
+            view = shown.view(handle, hydration, lambda standing: claim.shows(standing.snapshot.hex()))
+
+            def answers(serving: Serving) -> None:
+                claim.answers(path, serving.device, serving.details, passthrough=serving.passthrough)
+                ready(claim.record)
+
+            try:
+                DRIVERS[request.driver](view, place, answers)
+            finally:
+                claim.drop()
+        _log.info("%s is unmounted", path, extra=fields(mountpoint=path))
+
+
+@contextlib.contextmanager
+def repository_of(request: MountRequest) -> Iterator[tuple[RepositoryHandle, Patience]]:
+    """The repository, and how long it is waited for."""
     patience = Patience(below_kernel_limit(request.timeout_s))
     handle = RepositoryHandle.open(Path(request.repository), patience.through)
     try:
-        _serve(request, handle, patience, ready)
+        yield handle, patience
     finally:
         if not patience.calls:  # a thread that never came back must not find the index closed under it when it does
             handle.close()
 
 
-def _serve(
-    request: MountRequest, handle: RepositoryHandle, patience: Patience, ready: Callable[[MountRecord], None]
-) -> None:
-    resolved = None if request.is_everything else resolve(handle, request.revision)
-    path = prepare(request)
-    cache = cache_of(request)
-    hydration = Hydration(handle, cache)
-    claim = Claim(request, path, ready)
-    if resolved is None:
-        view = View(handle.trees, hydration.open, Everything(handle.refs, handle.objects, handle.history))
-    else:
-        claim.moved(Standing.at(resolved.id, resolved.snapshot))
-        view = view_of(handle, resolved, hydration, pin=request.pin, moved=claim.moved)
-    opens = opens_of(request, path)
-    source = f"{request.repository}#{request.revision}"
-    owner = Owner.of(request.uid, request.gid, request.umask)
-    folder = None if cache is None else cache.folder
-    place = Place(path, source, request.allow_other, owner, folder, opens, request.sticky, patience)
+@contextlib.contextmanager
+def resources(
+    handle: RepositoryHandle, request: MountRequest, path: str, patience: Patience
+) -> Iterator[tuple[Hydration, Place]]:
+    """What a server needs to serve a mount on `path`, for as long as it does. Raises `MountError`."""
     raise_descriptor_limit()
-    try:
-        DRIVERS[request.driver](view, place, claim.answers)
-    finally:
-        hydration.close()
+    keep_freed_memory()
+    collect_rarely()
+    cache = cache_of(request)
+    with contextlib.ExitStack() as stack:
+        opens = opens_of(request, path)
         if opens is not None:
-            opens.close()
-        claim.drop()
-    _log.info("%s is unmounted", path, extra=fields(mountpoint=path))
+            stack.callback(opens.close)
+        hydration = Hydration(handle, cache)
+        stack.callback(hydration.close)
+        source = f"{request.repository}#{request.revision}"
+        owner = Owner.of(request.uid, request.gid, request.umask)
+        folder = None if cache is None else cache.folder
+        yield (
+            hydration,
+            Place(path, source, request.allow_other, owner, folder, opens, request.sticky, patience),
+        )
 
 
 def prepare(request: MountRequest, *, covers: bool = False) -> str:
@@ -152,106 +164,5 @@ def raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def view_of(
-    handle: RepositoryHandle,
-    resolved: Resolved,
-    hydration: Hydration,
-    *,
-    pin: bool,
-    moved: Callable[[Standing], None] = lambda standing: None,
-) -> View:
-    """The file system that a revision shows: it follows only a branch that was named as it stands, and only unpinned
-    (`prod@{1}` and `prod~2` are moments). `moved` is called when it has followed."""
-    record = resolved.record
-    is_branch = record is not None and record.ref.kind is RefKind.BRANCH
-    standing = Standing.at(resolved.id, resolved.snapshot, record.ref.name if record and is_branch else "")
-    root: Root = Fixed(standing)
-    followed: RefName | None = None
-    if (
-        record is not None
-        and is_branch
-        and not pin
-        and resolved.revision
-        in (
-            record.ref.name,
-            f"refs/{record.ref.kind.folder}/{record.ref.name}",
-        )
-    ):
-        root, followed = Following(handle.refs, handle.objects, record, standing, moved), record.ref
-    return View(handle.trees, hydration.open, root, Stood(root, handle.refs, handle.objects, followed))
-
-
-class Claim:
-    """What the registry is told about this mount. Thread-safe."""
-
-    def __init__(self, request: MountRequest, path: str, ready: Callable[[MountRecord], None]) -> None:
-        """Claim `path` once it is mounted, then call `ready`."""
-        self._ready = ready
-        self._record = MountRecord(
-            mountpoint=path,
-            repository=request.repository,
-            revision=request.revision,
-            pid=0,
-            started_ns=0,
-            driver=request.driver,
-            log=request.log,
-            pinned=request.pin,
-            log_opens=request.log_opens,
-            sticky=request.sticky,
-        )
-        self._is_made = False
-        self._lock = threading.Lock()
-
-    def moved(self, standing: Standing) -> None:
-        """What it shows from now on."""
-        with self._lock:
-            self._record = replace(self._record, snapshot=standing.snapshot.hex())
-            if self._is_made:
-                self._write()
-
-    def answers(self, serving: Serving) -> None:
-        """Say that it is mounted."""
-        with self._lock:
-            self._record = registry.of_this_process(
-                replace(
-                    self._record,
-                    started_ns=time.time_ns(),
-                    device=serving.device,
-                    passthrough=serving.passthrough,
-                )
-            )
-            self._is_made = True
-            self._write()
-            record = self._record
-        shown = f" (snapshot {record.snapshot[:SHORT_HEX_LENGTH]})" if record.snapshot else ""
-        _log.info(
-            "serving %s of %s%s at %s: %s",
-            record.revision,
-            record.repository,
-            shown,
-            record.mountpoint,
-            serving.details,
-            extra=fields(
-                mountpoint=record.mountpoint,
-                repository=record.repository,
-                revision=record.revision,
-                snapshot=record.snapshot or None,
-                passthrough=record.passthrough,
-            ),
-        )
-        self._ready(record)
-
-    def drop(self) -> None:
-        """Say that it is no more."""
-        with self._lock:
-            self._is_made = False
-        try:
-            registry.remove(self._record.mountpoint, os.getpid())
-        except OSError as error:
-            _log.warning("cannot remove the record of this mount: %s", error)
-
-    def _write(self) -> None:
-        try:
-            registry.write(self._record)
-        except OSError as error:
-            _log.warning("the mount works, but `moorage mounts` will know little of it: %s", error)
+if __name__ == "__main__":
+    daemon.main(sys.argv[1:], run)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from moorage.errors import FormatError
 from moorage.model.refs import RefAction
 from moorage.mount import ledger as ledgers
+from moorage.mount import ledger_file
 from moorage.mount.all_branches import Everything
 from moorage.mount.inodes import ROOT, InodeTable, Slot
 from moorage.mount.kernel.passthrough import OpenMode, OpenModes
@@ -54,7 +55,7 @@ class Live:
     """A table and modes that write to a ledger."""
 
     def __init__(self) -> None:
-        self.fd = Ledger.create()
+        self.fd = ledger_file.create()
         self.ledger = Ledger(self.fd)
         self.repository = FakeRepository()
         self.repository.set("prod", FILES)
@@ -288,7 +289,7 @@ def test_a_nodeid_that_the_kernel_forgot_is_not_open(live: Live) -> None:
 
 def test_what_was_agreed_and_followed_comes_back(live: Live) -> None:
     record = live.repository.records[next(iter(live.repository.records))][-1]
-    begun = Begun("/srv", "0:40", 45, 40, 1 << 20, 1 << 41, 1 << 39, True, Followed.of(record))
+    begun = Begun("0:40", 45, 40, 1 << 20, 1 << 41, 1 << 39, True, Followed.of(record))
     live.ledger.begun(begun)
     known = live.again()
     assert known.begun == begun
@@ -371,7 +372,7 @@ def test_each_folder_has_a_word_of_its_own() -> None:
 
 
 def test_a_ledger_of_another_version_is_refused() -> None:
-    fd = Ledger.create()
+    fd = ledger_file.create()
     os.pwrite(fd, b"\x63", 8)
     with pytest.raises(FormatError, match="version 99"):
         Ledger.load(fd)

@@ -14,7 +14,7 @@ from moorage.mount import daemon, reports
 from moorage.mount.hydration import Hydration
 from moorage.mount.registry import MountRecord, to_fields
 from moorage.mount.request import MountRequest
-from moorage.mount.server import view_of
+from moorage.mount.shown import of_revision
 from moorage.read.resolve import resolve
 from tests.mount import build
 
@@ -39,7 +39,7 @@ def test_only_an_unpinned_branch_by_its_name_is_followed(
     with build.create(tmp_path / "repository") as handle:
         record = build.branch(handle, "prod", {"f": b"x"})
         build.tag(handle, "v1", record.snapshot)
-        view = view_of(handle, resolve(handle, revision), Hydration(handle, None), pin=pin)
+        view = of_revision(resolve(handle, revision), pin=pin).view(handle, Hydration(handle, None))
         assert view.is_fixed == is_fixed
         standing = view.root().standing
         assert standing is not None

@@ -1,4 +1,4 @@
-"""`moorage mount` and `umount`: showing a revision to programs that know nothing of it."""
+"""`moorage mount`, `umount` and `upgrade`: showing a revision to programs that know nothing of it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from moorage.cli import errors
 from moorage.cli import mount_options as options
-from moorage.cli.arguments import Mountpoint, Revision
+from moorage.cli.arguments import AnyMountpoint, Mountpoint, Revision
 from moorage.cli.config import parse_size, read_config
 from moorage.cli.errors import ExitCode
 from moorage.cli.formatting import duration
@@ -106,7 +106,7 @@ def _shown_revision(record: MountRecord) -> str:
 @app.command("umount", cls=Command)
 def umount(
     ctx: typer.Context,
-    directory: Mountpoint = None,
+    directory: AnyMountpoint = None,
     everything: Annotated[bool, typer.Option("--all", help="All mounts of this user.")] = False,
     lazy: Annotated[bool, typer.Option("--lazy", help="At once; who uses it is served until he is done.")] = False,
 ) -> None:
@@ -144,4 +144,19 @@ def _tell_gone(output: Output, record: MountRecord) -> None:
     output.done(
         mount_record(record),
         f"{output.style.ref(_shown_revision(record))} is no longer mounted at {shown(record.mountpoint)}{left}",
+    )
+
+
+@app.command("upgrade", cls=Command)
+def upgrade(ctx: typer.Context, directory: Mountpoint) -> None:
+    """Serve the mount at DIR by the version of moorage that is installed now.
+
+    Whoever reads there waits for a moment; no read fails, and what is open stays open.
+    """
+    session = Session(ctx)
+    begun = time.monotonic()
+    record = serve.upgrade(directory)
+    took = session.output.style.faint(duration(time.monotonic() - begun))
+    session.output.done(
+        mount_record(record), f"{shown(record.mountpoint)} is served by process {record.server_pid}  {took}"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -10,17 +11,19 @@ import typer
 
 from moorage.cli.config import read_config
 from moorage.cli.errors import ExitCode
-from moorage.cli.formatting import Cell, local, plain, table
+from moorage.cli.formatting import Cell, count, duration, plain, size, table
 from moorage.cli.options import Command
 from moorage.cli.records import mount_record
 from moorage.cli.session import Session
 from moorage.cli.style import Style, shown
-from moorage.errors import RepositoryNotFoundError
+from moorage.errors import MoorageError, RepositoryNotFoundError
+from moorage.model.digest import SHORT_HEX_LENGTH
 from moorage.mount import doctor as machine
 from moorage.mount import registry
 from moorage.mount.doctor import Check, CheckStatus
 from moorage.mount.registry import MountRecord, MountState
 from moorage.mount.unit import unit
+from moorage.read.cache import FileCache
 
 app = typer.Typer()
 
@@ -35,20 +38,39 @@ def mounts(ctx: typer.Context) -> None:
         for record in found:
             output.json(mount_record(record))
         return
-    output.lines(table([_mount_cells(record, output.style) for record in found], "<<<<<"))
     if not found:
         output.note("Nothing is mounted.")
+        return
+    output.lines(table([_mount_cells(record, output.style) for record in found], "<<<<>>><"))
+    output.lines([output.style.faint(line) for line in _cache_lines()])
 
 
 def _mount_cells(record: MountRecord, style: Style) -> list[Cell]:
-    paint = style.good if record.state is MountState.SERVING else style.bad
+    paint = style.good if record.state is MountState.SERVING and not record.trouble else style.bad
+    opens = registry.opens(record)
+    up_s = (time.time_ns() - record.started_ns) / 1e9
+    pids = " and ".join(str(pid) for pid in (record.pid, record.server_pid) if pid)
     return [
         (record.state.value, paint),
         (record.revision + (" (pinned)" if record.pinned else ""), style.ref),
+        (record.snapshot[:SHORT_HEX_LENGTH], style.faint),
         (shown(record.mountpoint), plain),
-        (local(record.started_ns) if record.started_ns else "", style.faint),
-        (f"pid {record.pid}, {shown(record.repository)}" if record.pid else shown(record.repository), style.faint),
+        (f"up {duration(up_s)}" if record.started_ns else "", plain),
+        ("" if opens is None else count(opens, "open"), plain),
+        (count(record.restarts, "restart") if record.restarts else "", style.changed),
+        (f"pid {pids}, {shown(record.repository)}" if pids else shown(record.repository), style.faint),
     ]
+
+
+def _cache_lines() -> list[str]:
+    """One, where there is a cache that can be read."""
+    try:
+        cache = FileCache(limit_bytes=read_config().cache_bytes)
+        usage = cache.usage()
+    except (MoorageError, OSError):
+        return []
+    used = f"{count(usage.files, 'file')}, {size(usage.size_bytes)} of {size(usage.limit_bytes)}"
+    return [f"cache: {used}, in {shown(str(cache.folder))}"]
 
 
 @app.command("doctor", cls=Command)

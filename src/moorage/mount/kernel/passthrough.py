@@ -111,6 +111,10 @@ class OpenMode:
 class ModeJournal(Protocol):
     """Where modes are written down before anybody hears of them, such as `ledger.Ledger`."""
 
+    def opened(self) -> None:
+        """A file more is opened."""
+        ...
+
     def mode(self, nodeid: int, mode: OpenMode, /) -> None:
         """How a nodeid is open now; with 0 opens, no longer."""
         ...
@@ -135,6 +139,12 @@ class OpenModes:
     def enter(self, nodeid: int, caller: int, file: CachedFile | None, *, is_direct: bool = False) -> int | None:
         """Count one more open of `nodeid`: the backing id to answer with, 0 where reads are to come to us, or None
         where it must be refused. `file` is what could back it; `caller` the thread that opens."""
+        backing = self._enter(nodeid, caller, file, is_direct=is_direct)
+        if backing is not None and self._journal is not None:
+            self._journal.opened()
+        return backing
+
+    def _enter(self, nodeid: int, caller: int, file: CachedFile | None, *, is_direct: bool) -> int | None:
         if self._backings is None:
             return 0
         if is_direct and not self._backings.takes_direct:
