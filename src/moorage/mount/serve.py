@@ -24,6 +24,8 @@ __all__ = ["EVERYTHING", "mount", "umount", "umount_all", "upgrade"]
 END_TIMEOUT_S = 4.5
 """How long `umount` takes at most: when the mount is gone, its server has the rest of this to end."""
 
+TRIES = 5
+TRY_AGAIN_S = 0.05
 UPGRADE_TIMEOUT_S = 90.0
 UPGRADE_LOOK_S = 0.02
 
@@ -127,14 +129,26 @@ def _detach(path: str, *, lazy: bool) -> MountRecord:
         what = "nothing is" if entry is None else f"a file system of type {entry.fstype} is"
         raise MountNotFoundError(f"{what} mounted at {path}", hint="`moorage mounts` lists what is", mountpoint=path)
     record = registry.find(entry.device)
-    try:
-        connect.detach_within(connect.DETACH_TIMEOUT_S, path, lazy=lazy)
-    except LockedError as error:
-        raise mountpoint.busy(path, error) from error
+    _let_go(path, lazy=lazy)
     if record is None:
         repository, _, revision = entry.source.rpartition("#")
         return MountRecord(path, repository, revision, 0, 0, "", "", device=entry.device)
     return record
+
+
+def _let_go(path: str, *, lazy: bool) -> None:
+    """Unmount. In use by nobody who can be named, it is tried again for a moment: somebody has just looked at it, as
+    `df` and other commands of moorage do."""
+    for is_last in (False,) * TRIES + (True,):
+        try:
+            connect.detach_within(connect.DETACH_TIMEOUT_S, path, lazy=lazy)
+        except LockedError as error:
+            in_use = mountpoint.busy(path, error)
+            if is_last or in_use.fields["users"]:
+                raise in_use from error
+            time.sleep(TRY_AGAIN_S)
+        else:
+            return
 
 
 def _wait_for_end(record: MountRecord, deadline: float) -> None:
