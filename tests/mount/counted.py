@@ -90,7 +90,7 @@ def counted(
         open(folder / "log", "w", encoding="utf-8") as log,
         subprocess.Popen([*command, *broken], stdin=pipe, stdout=pipe, stderr=log, text=True) as process,
     ):
-        watchdog = kill_later(process.pid, bound_s)
+        watchdog = kill_later(process.pid, bound_s=bound_s)
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"

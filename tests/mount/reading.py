@@ -45,6 +45,7 @@ class Reader:
         actions = [self._read, self._map, self._keep_open, self._list, self._list_again, self._stat]
         while not select.select([sys.stdin], [], [], PAUSE_S)[0]:
             self._try(self._random.choice(actions))
+        self._try(self._read)  # also who was told to end at once has read something
         return {**self._found, "errors": self._errors, "longest_s": round(self._longest_s, 3)}
 
     def _try(self, action: Callable[[], bool]) -> None:

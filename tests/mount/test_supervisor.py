@@ -22,7 +22,7 @@ from moorage.read.cache import FileCache
 from moorage.read.hydrate import hydrate
 from moorage.read.resolve import locate, parse_location
 from tests.mount import build
-from tests.mount.conftest import kill, kill_later
+from tests.mount.conftest import kill, kill_later, wait_for_end
 from tests.mount.counted import counted
 from tests.mount.supervised import (
     FILES,
@@ -85,6 +85,7 @@ def test_control_without_a_supervisor_they_do(tmp_path: Path) -> None:
         assert record.server_pid == 0
         with Supervised(record, served.handle, tmp_path / "plain").readers(2) as found:
             kill(record.pid)
+            wait_for_end(record.pid)
         errors, wrong = summary(found)
         assert any(os.strerror(errno.ENOTCONN) in error or "SIGBUS" in error for error in errors)
         assert wrong == 0
