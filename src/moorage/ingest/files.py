@@ -1,8 +1,8 @@
 """How do files become entries, on all cores, in bounded memory?
 
-One thread (the caller's) reads large files span by span, cuts them and hashes them whole, in order; spans then go to
-a pool that stores their chunks. Small files go, in batches, to a thread of their own. What was handed out is taken back
-in order, so that recipes are written as they grow, and a fixed number of spans is in memory.
+One thread (the caller's) reads large files span by span and cuts them, in order; one more hashes them whole; spans
+then go to a pool that stores their chunks. Small files go, in batches, to a thread of their own. What was handed out is
+taken back in order, so that recipes are written as they grow, and a fixed number of spans is in memory.
 """
 
 from __future__ import annotations
@@ -54,6 +54,9 @@ class FileStorer:
         # every system call are slower than one (20,000 files: 2.7 s against 1.7 s).
         self._small_pool = ThreadPoolExecutor(1, thread_name_prefix="moorage-ingest-small")
         self._small_files = SmallFiles(writer)
+        # One thread, so that spans are hashed in order. It need not be the one that reads and cuts, which is what all
+        # others wait for.
+        self._hash_pool = ThreadPoolExecutor(1, thread_name_prefix="moorage-ingest-hash")
         self._buffers = BufferPool(self._in_flight_limit + 2, span)
         self._in_flight: deque[tuple[Future[object], Callable[[object], None]]] = deque()
 
@@ -134,8 +137,7 @@ class FileStorer:
         held = total = 0
         while True:
             got, final = fill(readinto, memoryview(buffer)[held:])
-            view = memoryview(buffer)[held : held + got]
-            hasher.update(view)
+            hashed = self._hash_pool.submit(hasher.update, memoryview(buffer)[held : held + got])
             total += got
             stop = held + got
             chunker = chunker or chunker_for(self._writer.config.chunking, name, bytes(buffer[: min(stop, HEAD_BYTES)]))
@@ -145,7 +147,7 @@ class FileStorer:
             held = stop - spent
             if following is not None:
                 following[:held] = memoryview(buffer)[spent:stop]
-            self._submit_span(buffer, ends, total - stop, chooser, recipe)
+            self._submit_span(buffer, ends, total - stop, chooser, recipe, hashed)
             self._progress.advance(size_bytes=got)
             if following is None:
                 break
@@ -155,17 +157,25 @@ class FileStorer:
             self._settle(0)
             self._progress.advance(size_bytes=-total)
             return False
+        hashed.result()
         digest = ContentDigest(hasher.digest())
         self._after_in_flight(lambda: deliver(StoredFile(digest, recipe_of(recipe), total, identity)))
         return True
 
     def _submit_span(
-        self, buffer: bytearray, ends: Sequence[int], offset: int, chooser: Chooser, recipe: RecipeWriter
+        self,
+        buffer: bytearray,
+        ends: Sequence[int],
+        offset: int,
+        chooser: Chooser,
+        recipe: RecipeWriter,
+        hashed: Future[blake3],
     ) -> None:
         def work() -> object:
             try:
                 return store_span(memoryview(buffer), ends, offset, self._writer, chooser) if ends else []
             finally:
+                hashed.result()  # by now it nearly always has been
                 self._buffers.give_back(buffer)
 
         def deliver(chunks: object) -> None:
@@ -201,5 +211,5 @@ class FileStorer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Wait for what runs; what has not started never does."""
-        for pool in (self._pool, self._small_pool):
+        for pool in (self._pool, self._hash_pool, self._small_pool):
             pool.shutdown(wait=True, cancel_futures=True)
