@@ -7,7 +7,8 @@
     5  fsync the folder of the key
     6  unlink the temporary name
 
-A crash before step 4 leaves a file under tmp/ that nobody reads; after it, a whole object. An error in step 5 is
+A crash before step 4 leaves a file under tmp/ that nobody reads, and that a later writer removes (`leftovers`); after
+it, a whole object. An error in step 5 is
 `OutcomeUnknownError`: the object is there, and may be gone after a power cut. `link` refuses an existing name, which a
 check followed by a rename does not (that lost 150 of 600 raced records). Where a file system has no hard links,
 renameat2(RENAME_NOREPLACE) does steps 4 and 6 at once.
@@ -26,6 +27,7 @@ from pathlib import Path
 
 from moorage.errors import AlreadyExistsError, CorruptDataError, KeyNotFoundError, OutcomeUnknownError
 from moorage.model.ranges import ByteRange
+from moorage.storage import leftovers
 from moorage.storage.base import Buffer, KeyInfo, Storage, Upload
 from moorage.storage.os_errors import translate, translated
 from moorage.storage.rename import rename_noreplace
@@ -45,6 +47,7 @@ class LocalStorage(Storage):
         """`root` is made when the first object is created."""
         self.root = root
         self._folders = _Folders(str(root))
+        self._has_swept = False
 
     def _path(self, key: str) -> str:
         return f"{self.root}/{key}"
@@ -116,6 +119,9 @@ class LocalStorage(Storage):
 
     def upload(self) -> LocalUpload:
         """See `Storage.upload`."""
+        if not self._has_swept:
+            self._has_swept = True  # whether it works or not
+            leftovers.sweep(self._path(TMP_FOLDER))
         return LocalUpload(self._folders)
 
     def confirm(self, keys: Iterable[str]) -> None:
@@ -186,6 +192,7 @@ class LocalUpload(Upload):
                 folders.make(folder)
                 self._fd = _create(name)
         self._temporary = name
+        leftovers.hold(self._fd)
 
     def write(self, parts: Sequence[Buffer]) -> None:
         """See `Upload.write`."""
