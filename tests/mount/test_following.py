@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from moorage.model.refs import RefKind, RefName
+from moorage.mount import registry
 from tests.mount import build
 from tests.mount.build import Content
-from tests.mount.conftest import Mount, MountIt
+from tests.mount.conftest import Mount, MountIt, eventually
 from tests.needs import needs_fuse, needs_libfuse
 
 pytestmark = needs_fuse
@@ -109,8 +110,17 @@ def test_a_deleted_branch_stays_and_says_so(mount_it: MountIt) -> None:
     for _ in range(3):
         assert (mount.path / "models/version").read_bytes() == b"1"
     assert mount.log.count("was deleted; staying") == 1
+    eventually(lambda: note_of(mount).startswith("branch 'prod' was deleted; staying on snapshot"))
     mount.move(V2)
     assert (mount.path / "models/version").read_bytes() == b"2"
+    eventually(lambda: note_of(mount) == "")
+
+
+def note_of(mount: Mount) -> str:
+    """What `moorage mounts` says of it."""
+    record = registry.find(mount.record.device)
+    assert record is not None
+    return record.note
 
 
 def test_a_renamed_branch_is_followed(mount_it: MountIt) -> None:

@@ -173,6 +173,7 @@ def test_a_deleted_branch_is_shown_as_it_stood_by_the_next_server_too(mounted: S
     mounted.handle.refs.delete(ref, expected=build.head(mounted.handle, "prod"), actor="t", reason="t")
     mounted.kill_server()
     assert (mounted.path / "f").read_bytes() == b"second"
+    wait_until(lambda: "was deleted" in mounted.record.note)
     build.branch(mounted.handle, "prod", {"f": b"third"})
     assert (mounted.path / "f").read_bytes() == b"third"
 

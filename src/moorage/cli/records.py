@@ -112,6 +112,7 @@ def mount_record(record: MountRecord) -> Record:
         "server_pid": record.server_pid or record.pid or None,
         "restarts": record.restarts,
         "trouble": record.trouble or None,
+        "note": record.note or None,
         "opens": registry.opens(record),
         "log_opens": record.log_opens,
         "started": utc(record.started_ns) if record.started_ns else None,

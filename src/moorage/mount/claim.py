@@ -62,6 +62,10 @@ class Claim:
         """The snapshot (hex) that it shows from now on."""
         self._change(lambda record: replace(record, snapshot=snapshot))
 
+    def notes(self, note: str) -> None:
+        """Why it does not follow its branch; empty if it does."""
+        self._change(lambda record: replace(record, note=note))
+
     def answers(self, mountpoint: str, device: str, details: str, *, passthrough: bool, server_pid: int = 0) -> None:
         """It is mounted, by this process or by a server under it."""
         with self._lock:

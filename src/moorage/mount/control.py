@@ -6,6 +6,7 @@ One JSON object a packet, over a pair of sockets. Descriptors travel beside it, 
                        {"mounted": {...}}     it has mounted; the descriptor of the connection comes with it
                        {"serving": true}      it answers
                        {"snapshot": id}       what it shows from now on
+                       {"note": text}         why it does not follow its branch; empty if it does
                        {"error": {...}}       it cannot
     to the server      {"go": true}           mount, or go on where the last one was
                        {"stop": true}         finish what is being answered, and go

@@ -114,6 +114,8 @@ class _Known:
     """The newest record of the branch that was asked for and, where that says the branch was renamed, of the next
     name, and so on."""
     standing: Standing
+    note: str = ""
+    """Why the root does not go on from there; empty if it does."""
 
 
 class Following:
@@ -128,14 +130,17 @@ class Following:
         record: RefRecord,
         standing: Standing,
         moved: Callable[[Standing], None] = lambda standing: None,
+        noted: Callable[[str], None] = lambda note: None,
     ) -> None:
         """Start at `record`, a living record of the branch to follow, whose snapshot is that of `standing`. `moved` is
-        told of each other one, in order, before anybody else is."""
+        told of each other one, in order, before anybody else is; `noted` of what keeps the root from following, and of
+        nothing (the empty string) when it follows again."""
         self._refs = refs
         self._snapshots = snapshots
         self._asked = record.ref
         self._known = _Known((record,), standing)
         self._moved = moved
+        self._noted = noted
         self._moving = threading.Lock()
         self._is_held_up = False
         """Whether somebody who reads the next snapshot has been at it for a while."""
@@ -152,7 +157,7 @@ class Following:
         except (MoorageError, OSError) as error:
             self._complain(f"cannot tell where {self._asked} stands, staying on its last snapshot: {error}")
             return known.standing
-        self._trouble = ""
+        self._recover(known)
         return known.standing
 
     def last(self) -> Standing:
@@ -170,12 +175,11 @@ class Following:
             chain = self._chase({record.ref: record for record in known.chain})
             if chain == known.chain:
                 return known.standing
-            standing = self._standing_at(chain[-1], known.standing)
-            if standing != known.standing:
-                self._moved(standing)
-            self._known = _Known(chain, standing)
-            self._trouble = ""
-            return standing
+            self._known = following = self._known_at(chain, known.standing)
+            if following.note != known.note and not self._trouble:
+                self._noted(following.note)
+            self._recover(following)
+            return following.standing
         finally:
             self._is_held_up = False
             self._moving.release()
@@ -195,15 +199,12 @@ class Following:
         # Records are never removed: nothing at all where there was one means that the repository was swapped under us.
         return tuple(chain) or self._known.chain
 
-    def _standing_at(self, record: RefRecord, before: Standing) -> Standing:
+    def _known_at(self, chain: tuple[RefRecord, ...], before: Standing) -> _Known:
+        record = chain[-1]
         if not record.is_alive:
-            _log.warning(
-                "%s was deleted; staying on snapshot %s",
-                record.ref,
-                before.snapshot.short,
-                extra=fields(branch=record.ref.name, snapshot=before.snapshot.hex()),
-            )
-            return before
+            note = f"{record.ref} was deleted; staying on snapshot {before.snapshot.short}"
+            _log.warning("%s", note, extra=fields(branch=record.ref.name, snapshot=before.snapshot.hex()))
+            return _Known(chain, before, note)
         _log.info(
             "%s stands at %s (record %d)",
             record.ref,
@@ -211,9 +212,18 @@ class Following:
             record.number,
             extra=fields(branch=record.ref.name, snapshot=record.snapshot.hex(), record=record.number),
         )
-        return Standing.at(record.snapshot, self._snapshots.snapshot(record.snapshot), record.ref.name)
+        standing = Standing.at(record.snapshot, self._snapshots.snapshot(record.snapshot), record.ref.name)
+        if standing != before:
+            self._moved(standing)
+        return _Known(chain, standing)
 
     def _complain(self, trouble: str) -> None:
         if trouble != self._trouble:
             self._trouble = trouble
             _log.error("%s", trouble)
+            self._noted(trouble)
+
+    def _recover(self, known: _Known) -> None:
+        if self._trouble:
+            self._trouble = ""
+            self._noted(known.note)

@@ -6,7 +6,7 @@ what `mounts` says. A claim about something that is neither mounted nor running 
 
     fields   mountpoint, repository, revision, pid, process_start, boot, started_ns, driver, pinned, log, device,
              passthrough, snapshot, log_opens, sticky; where it is supervised: server_pid, server_start, served_ns,
-             restarts, upgrades, trouble, ledger
+             restarts, upgrades, trouble, note, ledger
 
 Written by rename, so a reader never sees half a file. Threads and processes: any; each mountpoint has its own file.
 """
@@ -77,6 +77,8 @@ class MountRecord:
     """How many servers died and were replaced."""
     upgrades: int = 0
     """How often a server was to be replaced on purpose, whether that succeeded or not."""
+    note: str = ""
+    """Why it does not follow its branch; empty if it does, or follows none."""
     trouble: str = ""
     """What went wrong when it was last tried; empty when all is well."""
     ledger: int = -1

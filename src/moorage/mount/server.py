@@ -56,7 +56,7 @@ def run(request: MountRequest, ready: Callable[[MountRecord], None]) -> None:
         if shown.standing is not None:
             claim.shows(shown.standing.snapshot.hex())
         with resources(handle, request, path, patience) as (hydration, place):
-            view = shown.view(handle, hydration, lambda standing: claim.shows(standing.snapshot.hex()))
+            view = shown.view(handle, hydration, lambda standing: claim.shows(standing.snapshot.hex()), claim.notes)
 
             def answers(serving: Serving) -> None:
                 claim.answers(path, serving.device, serving.details, passthrough=serving.passthrough)

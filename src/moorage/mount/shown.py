@@ -34,13 +34,14 @@ class Shown:
         handle: RepositoryHandle,
         hydration: Hydration,
         moved: Callable[[Standing], None] = lambda standing: None,
+        noted: Callable[[str], None] = lambda note: None,
     ) -> View:
-        """The file system. `moved` is called when it has followed."""
+        """The file system. `moved` is called when it has followed, `noted` with what keeps it from that."""
         if self.standing is None:
             return View(handle.trees, hydration.open, Everything(handle.refs, handle.objects, handle.history))
         root: Root = Fixed(self.standing)
         if self.followed is not None:
-            root = Following(handle.refs, handle.objects, self.followed, self.standing, moved)
+            root = Following(handle.refs, handle.objects, self.followed, self.standing, moved, noted)
         branch = None if self.followed is None else self.followed.ref
         return View(handle.trees, hydration.open, root, Stood(root, handle.refs, handle.objects, branch))
 

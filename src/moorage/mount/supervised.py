@@ -96,6 +96,7 @@ class _Supervised:
         self._handle = handle
         self._patience = patience
         self._standing: Standing | None = None
+        self._note = ""
         self._claim: Claim | None = None
         """Of a server whose supervisor is gone."""
 
@@ -116,6 +117,7 @@ class _Supervised:
                 served = self._first(what, place, hydration, Ledger(ledger_fd))
             served.session.start(self._wakeups.ended)
             self._channel.say({"serving": True})
+            self._channel.say({"note": self._note})  # also that there is none: what the last server said is over
             _log.info("process %d serves %s", os.getpid(), path)
             self._wait(served)
 
@@ -127,7 +129,7 @@ class _Supervised:
 
     def _first(self, what: Shown, place: Place, hydration: Hydration, ledger: Ledger) -> _Served:
         """Mount."""
-        view = what.view(self._handle, hydration, self._moved(ledger))
+        view = what.view(self._handle, hydration, self._moved(ledger), self._noted)
         fd, agreed = kernel.begin(place)
         backings = kernel.backings_of(fd, agreed, place)
         serving = kernel.serving_of(place, agreed, has_passthrough=backings is not None)
@@ -154,7 +156,7 @@ class _Supervised:
         if begun is None or (standing is None and not self._request.is_everything):
             raise MountError("the last server died before it had mounted")
         what = Shown(standing, None if begun.followed is None else begun.followed.record())
-        view = what.view(self._handle, hydration, self._moved(ledger))
+        view = what.view(self._handle, hydration, self._moved(ledger), self._noted)
         table = InodeTable(ledger)
         table.restore(known.slots(view.folder), known.next_nodeid)
         has_backings = begun.takes_direct is not None and place.cache is not None
@@ -177,6 +179,14 @@ class _Supervised:
                 self._claim.shows(standing.snapshot.hex())
 
         return moved
+
+    def _noted(self, note: str) -> None:
+        """What keeps the root from following."""
+        self._note = note
+        if self._claim is None:
+            self._channel.say({"note": note})
+        else:
+            self._claim.notes(note)
 
     def _wait(self, served: _Served) -> None:
         """Until it is unmounted, told to stop, or, without a supervisor, signalled."""
@@ -204,6 +214,7 @@ class _Supervised:
             self._claim = Claim(record, is_made=True)
             if self._standing is not None:
                 self._claim.shows(self._standing.snapshot.hex())
+            self._claim.notes(self._note)
         served.ledger.close()
         if not wait_for_end(self._wakeups, path, served.device):
             take_away(path)

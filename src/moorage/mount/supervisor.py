@@ -198,6 +198,8 @@ class Supervisor:
             self._claim.served_by(server.pid)
         elif "snapshot" in packet:
             self._claim.shows(server.snapshot)
+        elif "note" in packet:
+            self._claim.notes(packet["note"])
         elif server.error is not None:
             _log.error("the server cannot serve: %s", server.error["message"])
             self._claim.failed(str(server.error["message"]))

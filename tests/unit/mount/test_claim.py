@@ -45,13 +45,17 @@ def test_each_change_is_written_down() -> None:
     assert recorded() == claim.record
     assert (recorded().pid, recorded().server_pid, recorded().snapshot) == (os.getpid(), os.getpid(), "a" * 64)
     claim.shows("b" * 64)
+    claim.notes("gone")
     claim.died()
     claim.failed("no repository")
+    assert recorded().note == "gone"
     assert (recorded().snapshot, recorded().restarts, recorded().trouble) == ("b" * 64, 1, "no repository")
     claim.upgraded("not upgraded: no repository")
     assert (recorded().upgrades, recorded().trouble) == (1, "not upgraded: no repository")
     claim.served_by(os.getppid())
     assert (recorded().server_pid, recorded().trouble, recorded().state) == (os.getppid(), "", MountState.SERVING)
+    claim.notes("")
+    assert recorded().note == ""
     claim.upgraded()
     assert (recorded().upgrades, recorded().snapshot) == (2, "b" * 64)
     claim.drop()

@@ -51,6 +51,32 @@ def test_a_deleted_branch_leaves_the_mount_where_it_is_and_says_so_once(
     ]
 
 
+def test_what_keeps_it_from_following_is_told_and_taken_back(repository: FakeRepository) -> None:
+    record = repository.records[branch("prod")][-1]
+    told: list[str] = []
+    snapshot = repository.snapshots[record.snapshot]
+    root = Following(repository, repository, record, Standing.at(record.snapshot, snapshot, "prod"), noted=told.append)
+    repository.record("prod", RefAction.DELETE, record.snapshot)
+    deleted = f"branch 'prod' was deleted; staying on snapshot {root.now().snapshot.short}"
+    root.now()
+    assert told == [deleted]
+    repository.is_unreachable = True
+    root.now()
+    root.now()
+    assert len(told) == 2
+    assert "the disk is gone" in told[1]
+    repository.is_unreachable = False
+    root.now()
+    assert told[2:] == [deleted]
+    repository.set("prod", {"v": b"2"})
+    root.now()
+    root.now()
+    assert told[3:] == [""]
+    repository.set("prod", {"v": b"3"})
+    root.now()
+    assert len(told) == 4
+
+
 def test_a_branch_that_comes_back_is_followed_again(repository: FakeRepository) -> None:
     root = repository.following("prod")
     repository.record("prod", RefAction.DELETE, root.now().snapshot)

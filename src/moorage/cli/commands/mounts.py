@@ -42,6 +42,7 @@ def mounts(ctx: typer.Context) -> None:
         output.note("Nothing is mounted.")
         return
     output.lines(table([_mount_cells(record, output.style) for record in found], "<<<<>>><"))
+    output.lines([output.style.bad(shown(note)) for note in _notes(found)])
     output.lines([output.style.faint(line) for line in _cache_lines()])
 
 
@@ -60,6 +61,11 @@ def _mount_cells(record: MountRecord, style: Style) -> list[Cell]:
         (count(record.restarts, "restart") if record.restarts else "", style.changed),
         (f"pid {pids}, {shown(record.repository)}" if pids else shown(record.repository), style.faint),
     ]
+
+
+def _notes(records: list[MountRecord]) -> list[str]:
+    """What those who look should know."""
+    return [f"{record.mountpoint}: {note}" for record in records for note in (record.trouble, record.note) if note]
 
 
 def _cache_lines() -> list[str]:
