@@ -21,6 +21,7 @@ from moorage.mount.kernel.passthrough import OpenMode
 from moorage.mount.view import Folder, Node, View, folder_node
 from moorage.read.cached_file import Seen
 
+_KINDS = {int(kind): kind for kind in EntryKind}
 BEGUN, STANDING, NOW, SLOT, LOOKED_UP, RETIRED, MODE, NEXT = range(1, 9)
 _NUMBER = Struct("<BQ")
 _LOOKUPS = Struct("<BQQ")
@@ -108,6 +109,7 @@ class _Place(msgspec.Struct, array_like=True):
 
     parent: int
     name: str
+    """Empty where it is the entry's."""
     inode: int
     is_shared: bool
     entry: _Entry | None
@@ -178,7 +180,8 @@ def slot(what: Slot, standing: int) -> bytes:
             entry.target,
         )
     word = "" if node.folder is None else node.folder.word
-    place = _Place(what.parent, what.name, node.inode, what.is_shared, written, word)
+    name = "" if entry is not None and entry.name == what.name else what.name
+    place = _Place(what.parent, name, node.inode, what.is_shared, written, word)
     return _SLOT.pack(SLOT, what.nodeid, what.lookups, what.is_retired, standing) + _encode(place)
 
 
@@ -278,7 +281,8 @@ class Known:
         for nodeid, known in self._slots.items():
             place = _read_place(known.place)
             node = _node_of(place, moments.get(known.standing), folder)
-            slot = Slot(nodeid, key_of(place.parent, place.name, node), place.parent, place.name, node)
+            name = place.name or (node.entry.name if node.entry is not None else "")
+            slot = Slot(nodeid, key_of(place.parent, name, node), place.parent, name, node)
             slot.lookups, slot.is_retired, slot.is_shared = known.lookups, known.is_retired, place.is_shared
             yield slot
 
@@ -307,7 +311,7 @@ def _node_of(place: _Place, standing: Standing | None, folder: Callable[[str], F
     written = place.entry
     if written is None:
         return folder_node(folder(place.folder), place.inode)
-    kind, raw = EntryKind(written.kind), written.object
+    kind, raw = _KINDS[written.kind], written.object
     entry = Entry(
         written.name,
         kind,

@@ -294,8 +294,14 @@ class View:
     @staticmethod
     def again(entry: Entry, inode: int, standing: Standing | None) -> Node:
         """The node of an entry that another process has looked up, in whatever directory."""
-        nowhere = Node(EntryKind.DIRECTORY, ROOT_INODE, _DIRECTORY_MODE, 0, 0, _OF_FOLDERS, None, None, standing)
-        return View.child(nowhere, entry)._replace(inode=inode)
+        kind = entry.kind
+        tree, size, mode = None, entry.size_bytes, _SYMLINK_MODE
+        if kind is _FILE:
+            mode = _PROGRAM_MODE if entry.executable else _FILE_MODE
+        elif kind is _DIRECTORY:
+            mode, size = _DIRECTORY_MODE, 0
+            tree = TreeId(entry.object) if entry.object is not None else None
+        return Node(kind, inode, mode, size, entry.first_stored_ns, entry.digest, entry, tree, standing)
 
     def open(self, node: Node) -> Reader:
         """A reader of a file's bytes; the caller closes it."""
