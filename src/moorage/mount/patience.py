@@ -18,6 +18,7 @@ Threads: any; `look` and `give_up` by one.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from threading import get_ident
 from typing import NamedTuple, TypeVar
@@ -74,6 +75,7 @@ class Patience:
         """Whether everything fails at once."""
         self._since: dict[int, tuple[Call, float]] = {}
         self._given_up: list[Call] = []
+        self._hasty = 0
 
     def through(self, storage: Storage, index: Index) -> tuple[Storage, Index]:
         """The same, waited for with this patience."""
@@ -104,6 +106,8 @@ class Patience:
                 raise StorageError(
                     f"the repository does not answer: still {other}", hint="look at the disk it lies on", key=call.key
                 )
+        if get_ident() == self._hasty:
+            raise StorageError("there is no time to ask the repository", key=call.key)
 
     # -- for the one who looks ---------------------------------------------------------------------
 
@@ -126,6 +130,20 @@ class Patience:
         if call.key.startswith(REFS_PREFIX):
             return min(LONGEST_FOR_REF_S, self.timeout_s / REF_PART)
         return self.timeout_s
+
+    def is_in_vain(self, thread: int) -> bool:
+        """Whether what a thread waits for is in vain."""
+        call = self.calls.get(thread)
+        return call is not None and any(call is other for other in self.in_vain)
+
+    @contextlib.contextmanager
+    def hasty(self) -> Iterator[None]:
+        """Wait for nothing at all in the block, as long as something is in vain: what is at hand has to do."""
+        self._hasty = get_ident()
+        try:
+            yield
+        finally:
+            self._hasty = 0
 
     def give_up(self, thread: int) -> str:
         """What a thread, whose request is overdue, waits for; empty where that is not the repository. It is in vain

@@ -127,6 +127,19 @@ def test_who_is_given_up_says_what_it_waits_for(bench: Bench) -> None:
     assert bench.patience.give_up(threading.get_ident()) == ""
 
 
+def test_who_is_hasty_waits_for_nothing_while_something_is_in_vain(bench: Bench) -> None:
+    thread = bench.hang(REF, lambda: bench.storage.get(REF))
+    with bench.patience.hasty():
+        assert bench.storage.get(PACK) == bytes(100)
+    bench.patience.look(0)
+    assert not bench.patience.is_in_vain(thread)
+    bench.patience.look(2)
+    assert bench.patience.is_in_vain(thread)
+    with bench.patience.hasty(), pytest.raises(StorageError, match="no time"):
+        bench.storage.get(PACK)
+    assert bench.storage.get(PACK) == bytes(100)
+
+
 def test_when_too_much_hangs_all_of_it_fails_at_once(bench: Bench) -> None:
     index = WatchedIndex(MemoryIndex(), bench.patience)
     bench.patience.is_exhausted = True

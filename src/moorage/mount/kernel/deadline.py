@@ -3,6 +3,7 @@
 A read that is blocked in the kernel cannot be taken back. So a *watchdog* looks at the requests every so often:
 
 * A worker that has had the same request for a look or two is relieved (`crew`), so that others are served meanwhile.
+* A walk that waits in vain to be told where the branch stands is answered from what is at hand.
 * A request whose time is over is answered EIO in the worker's place, with one line in the log that says what was waited
   for. Whatever the worker finds later is taken back and thrown away.
 * While too many were given up and have not come back, what would touch the repository fails at once, and what is at
@@ -38,6 +39,7 @@ from typing import Protocol
 
 from moorage.mount.kernel import wire
 from moorage.mount.kernel.crew import BUFFER_BYTES, Crew, Worker
+from moorage.mount.kernel.unthinking import Handler
 from moorage.mount.kernel.wire import Opcode
 from moorage.mount.log_format import fields
 from moorage.mount.patience import Patience
@@ -102,10 +104,9 @@ class Deadlines:
         """For a worker whose request was gone from `pending`: whether it is still the one to answer."""
         return self._late.pop(unique, None) is not None
 
-    @property
-    def unanswered(self) -> int:
-        """How many requests nobody has answered yet."""
-        return len(self.pending) + len(self._late)
+    def unanswered(self) -> list[int]:
+        """The requests that nobody answered until the last look."""
+        return list(self._since)
 
     def look(self, now: float) -> tuple[list[int], list[int]]:
         """The requests that were there at the last look already and whose workers still serve; and all whose time is
@@ -143,7 +144,13 @@ class Deadlines:
 
 
 class Answers(Protocol):
-    """What the watchdog needs of `Operations`. Nothing here may wait for anything."""
+    """What the watchdog needs of `Operations`. Nothing here may wait for anything but the repository."""
+
+    handlers: list[Handler]
+
+    def unanswered(self, opcode: int, nodeid: int, reply: bytes) -> None:
+        """Take back what a reply promised."""
+        ...
 
     def about(self, opcode: int, nodeid: int, buffer: wire.Buffer, length: int) -> str:
         """What a request asks, in words."""
@@ -197,6 +204,9 @@ class Watchdog:
         held_up, overdue = self._deadlines.look(now)
         for unique in overdue:
             self._give_up(unique)
+        if self._patience.in_vain:
+            for unique in self._deadlines.unanswered():
+                self._answer_from_memory(unique)
         for unique in held_up:
             awaited = crew.relieved - len(self._given_up)
             if crew.is_over or (awaited < MOST_WAITING and crew.has_room):
@@ -206,6 +216,38 @@ class Watchdog:
         self._given_up = {worker for worker in self._given_up if crew.has(worker)}
         self._patience.is_exhausted = len(self._given_up) >= MOST_GIVEN_UP
         self._look_at_device()
+
+    def _answer_from_memory(self, unique: int) -> None:
+        """Answer a LOOKUP in the place of a worker that waits in vain, where that is possible."""
+        worker = self._deadlines.worker_of(unique)
+        if worker is None or not self._patience.is_in_vain(worker.thread.ident or 0):
+            return
+        header = bytes(worker.buffer[:_HEAD_BYTES])
+        length, opcode, _, nodeid, *_ = wire.HEADER_IN.unpack_from(header)
+        if opcode != Opcode.LOOKUP or length > len(header):
+            return
+        try:
+            with self._patience.hasty():
+                reply = self._answers.handlers[opcode](nodeid, header, length)
+        except Exception:  # noqa: BLE001 - it is not at hand, and the worker may still be told
+            return
+        if self._deadlines.give_up(unique) is None:
+            if isinstance(reply, bytes):
+                self._answers.unanswered(opcode, nodeid, reply)
+            return
+        self._leave_behind(worker)
+        if isinstance(reply, int):
+            self._refuse(unique, reply)
+        elif reply is not None:
+            try:
+                os.writev(self._fd, [wire.HEADER_OUT.pack(wire.HEADER_OUT.size + len(reply), 0, unique), reply])
+            except OSError:
+                self._answers.unanswered(opcode, nodeid, reply)
+
+    def _leave_behind(self, worker: Worker) -> None:
+        worker.is_given_up = True
+        self._given_up.add(worker)
+        self._crew.relieve(worker)
 
     def _give_up(self, unique: int) -> None:
         worker = self._deadlines.worker_of(unique)
@@ -219,9 +261,7 @@ class Watchdog:
         cause = f"there was no answer within {self._deadlines.timeout_s:g} s: {self._waits_for(worker)}"
         if opcode not in wire.NEVER_ANSWERED:
             self._refuse(unique, errno.EIO)  # after what it waits for is in vain, or the next one waits for it, too
-        worker.is_given_up = True
-        self._given_up.add(worker)
-        self._crew.relieve(worker)
+        self._leave_behind(worker)
         what, _, path = self._answers.about(opcode, nodeid, header, min(length, len(header))).partition(" ")
         named = fields(request=what, path=path, errno="EIO", cause=cause)
         _log.error("%s %s%s: EIO because %s", what, path, _part(opcode, header), cause, extra=named)

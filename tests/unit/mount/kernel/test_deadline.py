@@ -292,7 +292,8 @@ def answers(watchdog: list[str], worker_at: int, second_at: int) -> list[str]:
         first()
     if not is_done:
         second()
-    assert not deadlines.unanswered
+    assert not deadlines.pending
+    assert not deadlines._late
     return found
 
 
