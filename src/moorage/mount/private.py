@@ -33,6 +33,7 @@ from moorage.errors import CommandNotExecutableError, CommandNotFoundError, Moun
 from moorage.mount import daemon, mountpoint, namespace, notify, private_server, registry, reports
 from moorage.mount.private_server import PrivateRequest
 from moorage.mount.registry import MountState
+from moorage.mount.request import DEFAULT_TIMEOUT_S
 
 SNAPSHOT_VARIABLE = "MOORAGE_SNAPSHOT"
 MOUNT_VARIABLE = "MOORAGE_MOUNT"
@@ -55,6 +56,7 @@ def run(
     *,
     directory: Path | None = None,
     cache_bytes: int | None = None,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
 ) -> NoReturn:
     """Become `command`, which sees `revision` as it is now in `directory`; without one, where that branch is mounted,
     if it is at exactly one place, else in a new directory under the system's temporary one.
@@ -62,7 +64,7 @@ def run(
     The program finds the whole id of the snapshot in MOORAGE_SNAPSHOT and the directory in MOORAGE_MOUNT. Raises
     `CommandNotFoundError`, `CommandNotExecutableError`, and as `start`.
     """
-    mounted = start(repository, revision, directory=directory, cache_bytes=cache_bytes)
+    mounted = start(repository, revision, directory=directory, cache_bytes=cache_bytes, timeout_s=timeout_s)
     environment = {**os.environ, SNAPSHOT_VARIABLE: mounted.snapshot, MOUNT_VARIABLE: mounted.mountpoint}
     # Python ignores these, and what is ignored stays so across exec: `command | head` would never end.
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
@@ -85,7 +87,12 @@ def run(
 
 
 def start(
-    repository: Path, revision: str, *, directory: Path | None = None, cache_bytes: int | None = None
+    repository: Path,
+    revision: str,
+    *,
+    directory: Path | None = None,
+    cache_bytes: int | None = None,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
 ) -> PrivateMount:
     """Mount `revision`, pinned, for this process alone, and go on in it. It lasts as long as this process does.
 
@@ -104,7 +111,7 @@ def start(
     temporary = None if place is not None else tempfile.mkdtemp(prefix=TEMPORARY_PREFIX)
     at = os.path.realpath(temporary) if temporary is not None else place
     assert at is not None
-    request = PrivateRequest(root, revision, at, os.getpid(), is_private, temporary is not None, cache_bytes)
+    request = PrivateRequest(root, revision, at, os.getpid(), is_private, temporary is not None, cache_bytes, timeout_s)
     try:
         mounted = _started(request)
         if here is not None and os.path.commonpath([here, at]) == at:

@@ -23,14 +23,12 @@ from pathlib import Path
 
 from moorage.errors import MoorageError
 from moorage.mount import logs, places, reports, server
-from moorage.mount.driver import Place, Serving
-from moorage.mount.hydration import Hydration
+from moorage.mount.driver import Serving
 from moorage.mount.kernel import connect
 from moorage.mount.kernel import serve as kernel
-from moorage.mount.request import MountRequest
+from moorage.mount.request import DEFAULT_TIMEOUT_S, MountRequest
 from moorage.mount.shown import of_revision
 from moorage.read.resolve import resolve
-from moorage.repository.handle import RepositoryHandle
 
 _log = logging.getLogger(__name__)
 
@@ -55,6 +53,7 @@ class PrivateRequest:
     is_temporary: bool
     """Whether the mountpoint is removed at the end."""
     cache_bytes: int | None = None
+    timeout_s: float = DEFAULT_TIMEOUT_S
 
 
 def log_file() -> Path:
@@ -101,16 +100,14 @@ def serve(request: PrivateRequest, program: int, pipe: int) -> None:
         pin=True,
         allow_other=request.is_private,  # who else could see it is what the program starts, as whatever user
         cache_bytes=request.cache_bytes,
+        timeout_s=request.timeout_s,
     )
-    with RepositoryHandle.open(Path(request.repository)) as handle:
+    with contextlib.ExitStack() as stack:
+        handle, patience = stack.enter_context(server.repository_of(wanted))
         resolved = resolve(handle, request.revision)
         path = server.prepare(wanted, covers=request.is_private)
-        cache = server.cache_of(wanted)
-        hydration = Hydration(handle, cache)
+        hydration, place = stack.enter_context(server.resources(handle, wanted, path, patience))
         view = of_revision(resolved, pin=True).view(handle, hydration)
-        source = f"{request.repository}#{request.revision}"
-        place = Place(path, source, wanted.allow_other, cache=None if cache is None else cache.folder)
-        server.raise_descriptor_limit()
         ended, ending = os.pipe()
 
         def ready(_serving: Serving) -> None:
@@ -131,7 +128,6 @@ def serve(request: PrivateRequest, program: int, pipe: int) -> None:
         select.select([program, ended], [], [])
         _end(request, path)
         thread.join(_END_TIMEOUT_S)
-        hydration.close()
 
 
 def _end(request: PrivateRequest, path: str) -> None:

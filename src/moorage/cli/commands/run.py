@@ -47,10 +47,12 @@ def run(
     the mount, and it ends with the command.
     """
     session = Session(ctx)
+    config = read_config()
     private.run(
         session.repository_path(),
         pin,
         command,
         directory=at,
-        cache_bytes=read_config().cache_bytes if cache_size is None else parse_size(cache_size, "--cache-size"),
+        cache_bytes=config.cache_bytes if cache_size is None else parse_size(cache_size, "--cache-size"),
+        timeout_s=config.mount_timeout_s,
     )
