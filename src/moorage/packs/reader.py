@@ -8,11 +8,12 @@ from moorage.errors import CorruptDataError, KeyNotFoundError, MissingObjectErro
 from moorage.format.keys import pack_key
 from moorage.format.many import decode_many
 from moorage.format.pack import MIN_PACK_BYTES, PACK_MAGIC, TRAILER_BYTES, data_end, decode_footer, decode_trailer
-from moorage.format.stored import Bytes, decode_stored
+from moorage.format.stored import HEADER_BYTES, Bytes, decode_stored
 from moorage.model.digest import ObjectId, PackId
 from moorage.model.objects import KIND_OF_ID, ObjectKind, PackEntry, PackLocation
 from moorage.model.ranges import ByteRange
 from moorage.storage.base import Storage
+from moorage.storage.local import LocalStorage
 
 _GAP_BYTES = 64 * 1024
 """Ranges nearer than this are read as one: fetching a gap is cheaper than asking twice."""
@@ -99,6 +100,23 @@ def read_objects(storage: Storage, wanted: Sequence[tuple[ObjectId, PackLocation
                 decoded = _decode_objects(data, span.start, [wanted[number] for number in batch], pack)
                 found.update(zip(batch, decoded, strict=True))
     return [found[number] for number in range(len(wanted))]
+
+
+def copy_raw(storage: Storage, wanted: Sequence[tuple[PackLocation, ByteRange, int]], fd: int) -> bool:
+    """Copy parts of objects that are stored raw to their places (offsets) in an open file, within the kernel.
+
+    **Nothing is verified.** False where an object is not stored raw, or where that cannot be done: what is then in the
+    file does not count.
+    """
+    # Whatever is encoded is shorter. Should it ever not be, the copy is not what the file's hash says.
+    is_raw = all(place.stored_bytes == HEADER_BYTES + place.raw_bytes for place, _, _ in wanted)
+    if not is_raw or not isinstance(storage, LocalStorage):
+        return False
+    by_pack: dict[PackId, list[tuple[ByteRange, int]]] = {}
+    for place, part, at in wanted:
+        start = place.offset_bytes + HEADER_BYTES
+        by_pack.setdefault(place.pack, []).append((ByteRange(start + part.start, start + part.stop), at))
+    return all(storage.copy_ranges(pack_key(pack), ranges, fd) for pack, ranges in by_pack.items())
 
 
 def _batches(numbers: Sequence[int], wanted: Sequence[tuple[ObjectId, PackLocation]]) -> Iterator[list[int]]:

@@ -5,6 +5,10 @@ verified) and write it where it belongs. Whoever reads meanwhile gets what is wr
 piece that is just being made, and is told to look elsewhere for one that nobody has begun, from where the threads then
 go on: so they are ahead of a reader wherever he starts, and no byte is decoded twice for the two of them.
 
+Where nobody reads meanwhile, what is stored raw is copied from pack to file within the kernel, which verifies nothing:
+the hash of the whole does, and where that is another, everything is made once more, chunk by chunk, so that whatever is
+damaged is named.
+
 What a reader gets before the whole has been hashed was verified by chunk a moment ago, by this process, which wrote it
 into a file that has no name yet that anybody would look for.
 
@@ -36,17 +40,24 @@ _EMPTY, _BUSY, _DONE = 0, 1, 2
 class Assembly:
     """One file of the cache, being assembled."""
 
-    def __init__(self, reader: FileReader, part: Part, piece_bytes: int = PIECE_BYTES) -> None:
-        """Nothing is done before `run`. Raises `OSError`."""
+    def __init__(
+        self, reader: FileReader, part: Part, piece_bytes: int = PIECE_BYTES, *, is_read_meanwhile: bool = True
+    ) -> None:
+        """Nothing is done before `run`. Unless it `is_read_meanwhile`, nobody calls `read_at`. Raises `OSError`."""
         self._reader = reader
         self._part = part
         self._piece_bytes = piece_bytes
         # A descriptor of its own: the other is closed when the file has its name, while somebody may still read.
         self._file = OpenFile(os.open(part.path, os.O_RDONLY | os.O_CLOEXEC))
-        self._states = bytearray(-(-reader.size_bytes // piece_bytes))
+        self._may_copy = not is_read_meanwhile
         self._changed = threading.Condition()
+        self._start()
+
+    def _start(self) -> None:
+        self._states = bytearray(-(-self._reader.size_bytes // self._piece_bytes))
         self._next = 0
         self._left = len(self._states)
+        self._has_copied = False
         self._has_ended = False
 
     @property
@@ -84,14 +95,32 @@ class Assembly:
             with self._changed:
                 self._has_ended = True
                 self._changed.notify_all()
-        return not self._left and self._verify(keep_going)
+        if self._left:
+            return False
+        found = hash_of(self._file.fd, self._reader.size_bytes, keep_going)
+        if found is not None and found != self._reader.entry.digest:
+            return self._run_again(keep_going)
+        return found is not None
+
+    def _run_again(self, keep_going: Callable[[], bool]) -> bool:
+        """After what was copied has turned out wrong: chunk by chunk, which says what is damaged, or does better."""
+        if self._has_copied:
+            self._may_copy = False
+            self._start()
+            return self.run(keep_going)
+        entry = self._reader.entry
+        raise CorruptDataError(
+            f"the chunks of {entry.name} do not make the file they should",
+            hint="run `moorage check`",
+            digest=entry.digest.hex(),
+        )
 
     def _fill(self, keep_going: Callable[[], bool], progress: Progress) -> None:
         while keep_going() and (piece := self._take()) is not None:
             start = piece * self._piece_bytes
             size = min(self._piece_bytes, self._reader.size_bytes - start)
             try:
-                write_all_at(self._part.fd, self._reader.parts_at(start, size), start)
+                self._make(start, size)
             except BaseException:
                 self._end()
                 raise
@@ -100,6 +129,12 @@ class Assembly:
                 self._left -= 1
                 self._changed.notify_all()
             progress.advance(size_bytes=size)
+
+    def _make(self, start: int, size: int) -> None:
+        if self._may_copy and self._reader.copy_to(self._part.fd, start, size):
+            self._has_copied = True
+        else:
+            write_all_at(self._part.fd, self._reader.parts_at(start, size), start)
 
     def _take(self) -> int | None:
         """The next piece that nobody has, from where a reader last looked for one."""
@@ -119,17 +154,6 @@ class Assembly:
         with self._changed:
             self._has_ended = True
             self._changed.notify_all()
-
-    def _verify(self, keep_going: Callable[[], bool]) -> bool:
-        entry = self._reader.entry
-        found = hash_of(self._file.fd, entry.size_bytes, keep_going)
-        if found is not None and found != entry.digest:
-            raise CorruptDataError(
-                f"the chunks of {entry.name} do not make the file they should",
-                hint="run `moorage check`",
-                digest=entry.digest.hex(),
-            )
-        return found is not None
 
 
 class _Helpers:

@@ -13,8 +13,11 @@ from typing import BinaryIO, Literal, TextIO, overload
 from moorage.errors import CorruptDataError, FormatError, InvalidInputError, WrongKindError
 from moorage.format.stored import Bytes
 from moorage.model.digest import ChunkId, RecipeId
+from moorage.model.objects import PackLocation
+from moorage.model.ranges import ByteRange
 from moorage.model.recipe import Recipe
 from moorage.model.tree import Entry, EntryKind
+from moorage.packs.reader import copy_raw
 from moorage.read.plan import ChunkSlice, slices_of
 from moorage.repository.handle import RepositoryHandle
 
@@ -62,6 +65,22 @@ class FileReader:
             whole = piece.start == 0 and piece.stop == len(chunk)
             parts.append(chunk if whole else memoryview(chunk)[piece.start : piece.stop])
         return parts
+
+    def copy_to(self, fd: int, offset: int, size: int) -> bool:
+        """Copy `size` bytes from `offset` to the same place of an open file, within the kernel, **unverified**.
+
+        False, and what is there does not count, unless all of it is stored raw where it can be copied from. Raises
+        `DataError`, `StorageError`.
+        """
+        slices = list(self._slices(offset, min(offset + size, self.size_bytes)))
+        places = self._handle.locator.find([piece.id for piece in slices])
+        wanted: list[tuple[PackLocation, ByteRange, int]] = []
+        for piece, place in zip(slices, places, strict=True):
+            if place.raw_bytes != piece.chunk_bytes:
+                return False
+            wanted.append((place, ByteRange(piece.start, piece.stop), offset))
+            offset += piece.stop - piece.start
+        return copy_raw(self._handle.storage, wanted, fd)
 
     def close(self) -> None:
         """Nothing is held that would have to be given back."""

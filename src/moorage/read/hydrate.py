@@ -33,7 +33,7 @@ def hydrate(handle: RepositoryHandle, cache: FileCache, entry: Entry, progress: 
                 return found
             part = cache.reserve(entry)
             if isinstance(part, Part):
-                made = _assemble(reader, cache, part, lambda _: None, lambda: True, progress)
+                made = _assemble(reader, cache, part, None, lambda: True, progress)
                 assert made is not None  # nothing stops it
                 return made
             if part is not Refusal.BUSY:
@@ -67,18 +67,19 @@ def _assemble(
     reader: FileReader,
     cache: FileCache,
     part: Part,
-    begun: Callable[[Assembly], None],
+    begun: Callable[[Assembly], None] | None,
     keep_going: Callable[[], bool],
     progress: Progress,
 ) -> CachedFile | None:
-    """Assemble `part`, which this takes over."""
+    """Assemble `part`, which this takes over; it is only read meanwhile by whom `begun` tells."""
     try:
         # Somebody may have finished it between the look into the cache and the claim; what stat said of it may not be
         # written yet, so it is hashed rather than assembled once more.
         found = cache.find(part.entry, verify=True)
         if found is None:
-            assembly = Assembly(reader, part)
-            begun(assembly)
+            assembly = Assembly(reader, part, is_read_meanwhile=begun is not None)
+            if begun is not None:
+                begun(assembly)
             if assembly.run(keep_going, progress):
                 return part.publish()
     except BaseException:

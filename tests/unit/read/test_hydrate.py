@@ -14,16 +14,19 @@ from pathlib import Path
 
 import pytest
 
+from moorage.api import Repository
 from moorage.errors import DataError, StorageFullError
 from moorage.model.progress import NoProgress
 from moorage.model.tree import Entry
 from moorage.read import assembly as assembly_module
 from moorage.read.assembly import Assembly
 from moorage.read.cache import FileCache, Part
-from moorage.read.cached_file import CachedFile
+from moorage.read.cached_file import PIECE_BYTES, CachedFile
 from moorage.read.file import FileReader
 from moorage.read.hydrate import hydrate, try_hydrate
+from moorage.read.resolve import locate, parse_location
 from moorage.storage.writing import write_all_at
+from tests.needs import needs_linux
 from tests.unit.read.caches import MIB, Store, noise
 
 DATA = noise(9 * MIB + 12345)
@@ -122,6 +125,7 @@ def test_a_full_disk_leaves_nothing(store: Store, monkeypatch: pytest.MonkeyPatc
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "pwritev", full)
+    monkeypatch.setattr(os, "copy_file_range", full)
     with pytest.raises(StorageFullError):
         hydrate(store.handle, store.cache, store.entry("big"))
     assert store.names() == []
@@ -136,7 +140,95 @@ def test_the_whole_is_verified_not_only_its_parts(store: Store, monkeypatch: pyt
         os.pwrite(fd, b"?", offset + 7)
 
     monkeypatch.setattr(assembly_module, "write_all_at", wrong)
+    monkeypatch.setattr(FileReader, "copy_to", lambda *_: False)
     with pytest.raises(DataError, match="do not make the file"):
+        hydrate(store.handle, store.cache, store.entry("big"))
+    assert store.names() == []
+
+
+# -- copied within the kernel --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The offsets of the pieces that are made from chunks, one by one."""
+    found: list[int] = []
+    parts_at = FileReader.parts_at
+
+    def noted(reader: FileReader, offset: int, size: int) -> list[bytes | memoryview]:
+        found.append(offset)
+        return parts_at(reader, offset, size)
+
+    monkeypatch.setattr(FileReader, "parts_at", noted)
+    return found
+
+
+def content(store: Store, path: str) -> bytes:
+    with closing(hydrate(store.handle, store.cache, store.entry(path))) as file:
+        return file.read_at(0, os.fstat(file.fd).st_size)
+
+
+@needs_linux
+def test_what_is_stored_raw_is_copied_and_not_decoded(store: Store, decoded: list[int]) -> None:
+    assert content(store, "big") == DATA
+    assert content(store, "small") == noise(1000, 1)
+    assert decoded == []
+
+
+def test_who_reads_meanwhile_gets_what_was_verified(store: Store, decoded: list[int]) -> None:
+    assert try_hydrate(store.handle, store.cache, store.entry("big"), begun=lambda _: None, keep_going=lambda: True)
+    assert sorted(decoded) == list(range(0, len(DATA), PIECE_BYTES))
+
+
+def test_what_is_not_stored_raw_is_decoded(tmp_path: Path, decoded: list[int]) -> None:
+    data = noise(5 * MIB) + noise(3 * MIB).hex().encode() + noise(5 * MIB, 1)
+    with Repository.create(tmp_path / "repository", actor="tester") as repo:
+        repo.commit(data, at="mixed", branch="prod", create=True)
+        entry = locate(repo.handle, parse_location("prod:mixed")).file
+        cache = FileCache(tmp_path / "cache", 64 * MIB)
+        with closing(hydrate(repo.handle, cache, entry)) as file:
+            assert file.read_at(0, len(data)) == data
+    assert 0 < len(decoded) < -(-len(data) // PIECE_BYTES)
+
+
+@pytest.mark.parametrize("number", [errno.EXDEV, errno.EINVAL, errno.EIO])
+def test_where_it_cannot_be_copied_it_is_decoded(
+    store: Store, decoded: list[int], monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refused(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "copy_file_range", refused)
+    assert content(store, "big") == DATA
+    assert decoded
+
+
+def test_without_that_call_it_is_decoded(store: Store, decoded: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "copy_file_range", raising=False)
+    assert content(store, "big") == DATA
+    assert decoded
+
+
+@needs_linux
+def test_a_copy_that_is_wrong_is_made_again_from_chunks(
+    store: Store, decoded: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hash of the whole is all that stands between what is copied and who reads it."""
+    copy = os.copy_file_range
+
+    def wrong(source: int, fd: int, count: int, start: int, place: int) -> int:
+        return copy(source, fd, count, start ^ 1, place)
+
+    monkeypatch.setattr(os, "copy_file_range", wrong)
+    assert content(store, "big") == DATA
+    assert decoded
+
+
+@needs_linux
+def test_a_pack_that_ends_too_soon_is_named(store: Store) -> None:
+    (pack,) = [path for path in (store.handle.root or Path()).glob("packs/*/*") if path.stat().st_size > 2 * MIB]
+    os.truncate(pack, 5 * MIB)
+    with pytest.raises(DataError, match=pack.name):
         hydrate(store.handle, store.cache, store.entry("big"))
     assert store.names() == []
 
@@ -206,11 +298,13 @@ import os, sys
 from pathlib import Path
 from moorage.read import assembly
 from moorage.read.cache import FileCache
+from moorage.read.file import FileReader
 from moorage.read.hydrate import hydrate
 from moorage.read.resolve import locate, parse_location
 from moorage.repository.handle import RepositoryHandle
 from moorage.storage.writing import write_all_at
 handle = RepositoryHandle.open(Path(sys.argv[1]))
+FileReader.copy_to = lambda *_: False
 write = write_all_at
 def slow(fd, parts, offset):
     if offset:
