@@ -32,6 +32,7 @@ from tests.mount.build import MOMENT_NS, Content, Link, Program
 from tests.mount.conftest import Mount, MountIt, kill
 from tests.mount.counted import counted
 from tests.mount.differential import Asker, Difference, Way, times_below
+from tests.mount.supervised import resend_missing
 from tests.needs import loop_mounts_missing, needs_fuse, needs_loop_mounts, require
 
 pytestmark = needs_fuse
@@ -41,6 +42,8 @@ SEED = 20261121
 MOVE_EACH = 40
 """Questions between two moves."""
 MAKE_TROUBLE_EACH_S = 0.05
+KILL_EACH_S = 1.5
+"""Seldom enough that no supervisor takes it for a server that cannot live."""
 CACHE_BYTES = 6 * 1024 * 1024
 """Less than all files, so that some are always being evicted."""
 
@@ -118,9 +121,9 @@ NAMES = all_names(one(), two())
 class Trouble:
     """What happens meanwhile, in a thread."""
 
-    def __init__(self, mount: Mount) -> None:
-        """Trouble the mount."""
-        self._mount = mount
+    def __init__(self, *mounts: Mount) -> None:
+        """Trouble these mounts."""
+        self._paths = [str(mount.path) for mount in mounts]
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._make, daemon=True)
         self.kills = 0
@@ -135,12 +138,14 @@ class Trouble:
         self._thread.join()
 
     def _make(self) -> None:
-        chance = random.Random(SEED)
+        chance, since_kill_s = random.Random(SEED), KILL_EACH_S
         while not self._over.wait(MAKE_TROUBLE_EACH_S):
-            if chance.random() < 0.3:
-                self._delete_a_hydrated_file(chance)
+            since_kill_s += MAKE_TROUBLE_EACH_S
+            if since_kill_s > KILL_EACH_S and resend_missing() is None:
+                self._kill_a_server(chance)
+                since_kill_s = 0
             elif chance.random() < 0.3:
-                self._kill_the_server()
+                self._delete_a_hydrated_file(chance)
 
     def _delete_a_hydrated_file(self, chance: random.Random) -> None:
         files = sorted(path for path in (cache_home() / "files").rglob("*") if path.is_file())
@@ -148,11 +153,11 @@ class Trouble:
             chance.choice(files).unlink(missing_ok=True)
             self.deletions += 1
 
-    def _kill_the_server(self) -> None:
-        """Only where somebody starts it again."""
-        record = next((record for record in mounts() if record.mountpoint == str(self._mount.path)), None)
-        if record is not None and getattr(record, "supervisor_pid", None):
-            kill(record.pid)
+    def _kill_a_server(self, chance: random.Random) -> None:
+        """Which its supervisor starts again."""
+        servers = [record.server_pid for record in mounts() if record.mountpoint in self._paths and record.server_pid]
+        if servers:
+            kill(chance.choice(servers))
             self.kills += 1
 
 
@@ -183,7 +188,7 @@ def test_a_mount_answers_as_a_checkout(mount_it: MountIt, checkouts: Callable[[M
         for id, picture in zip(ids, plain, strict=True)
     ]
     asker = Asker([*moving, *moving, *still], NAMES, SEED)
-    with Trouble(branch) as trouble, contextlib.closing(asker):
+    with Trouble(branch, everything) as trouble, contextlib.closing(asker):
         for number in range(QUESTIONS):
             if number % MOVE_EACH == 0:
                 which = number // MOVE_EACH % 2
@@ -193,6 +198,7 @@ def test_a_mount_answers_as_a_checkout(mount_it: MountIt, checkouts: Callable[[M
             asker.ask()
     for way in still:
         assert set(times_below(way.root).values()) == {MOMENT_NS}
+    assert trouble.kills or resend_missing() is not None
     print(f"{QUESTIONS} questions, {trouble.kills} kills, {trouble.deletions} deletions")
 
 
