@@ -231,6 +231,27 @@ def test_all_are_unmounted_and_each_is_reported(
             clean_up(record)
 
 
+def test_what_nobody_has_recorded_is_listed_as_it_is(
+    repository: Path, directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of another user: also while the kernel still knows the attributes of the root of a mount that is dead."""
+    record = serve.mount(repository, "prod", directory)
+
+    def state() -> MountState:
+        return next(found.state for found in registry.mounts() if found.device == record.device)
+
+    with monkeypatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path / "another"))
+        assert state() is MountState.SERVING
+        os.stat(directory)
+        kill(record.pid, record.server_pid)
+        wait_for_end(record.pid, record.server_pid)
+        assert os.stat(directory).st_ino == 1  # who asks for no more takes it for living
+        assert state() is MountState.STALE
+    assert state() is MountState.STALE
+    clean_up(record)
+
+
 def test_an_unmount_that_hangs_is_left_behind(
     repository: Path, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,11 +11,13 @@ A dead mount of moorage (its server was killed) is cleared out of the way.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -113,26 +115,36 @@ def question(path: str) -> subprocess.Popen[bytes]:
     )
 
 
-def is_dead(path: str, *, asks: bool = True) -> bool:
-    """Whether nobody serves what is mounted at `path` (a real path); a server that does not answer is not dead.
-
-    Of our own mounts the kernel knows the root's attributes, and gives them although nobody is there, so a question is
-    asked that it cannot answer itself: by a child, which is left behind if it gets no answer. Without `asks` a dead one
-    may be taken for living.
-    """
-    top = mountinfo.top_at(path) if asks else None
-    if top is not None and top.is_ours:
-        child = question(path)
-        try:
-            return child.wait(ANSWER_TIMEOUT_S) == errno.ENOTCONN
-        except subprocess.TimeoutExpired:
-            child.returncode = 0  # nobody waits for it any more
-            return False
+def is_dead(path: str) -> bool:
+    """Whether nobody serves what is mounted at `path` (a real path); a server that does not answer is not dead."""
+    if _is_ours(path):
+        return path in dead_among([path])
     try:
         os.stat(path)
     except OSError as error:
         return error.errno == errno.ENOTCONN
     return False
+
+
+def dead_among(paths: Iterable[str]) -> set[str]:
+    """At which of these (real paths of mounts of ours) nobody serves.
+
+    The kernel knows the attributes of their roots, and gives them although nobody is there, so a question is asked that
+    it cannot answer itself: of all at once, each by a child, which is left behind if it gets no answer.
+    """
+    children = {}
+    for path in paths:
+        with contextlib.suppress(OSError):  # no process more, just now: who is not asked is not called dead
+            children[path] = question(path)
+    deadline = time.monotonic() + ANSWER_TIMEOUT_S
+    dead = set()
+    for path, child in children.items():
+        try:
+            if child.wait(max(0.0, deadline - time.monotonic())) == errno.ENOTCONN:
+                dead.add(path)
+        except subprocess.TimeoutExpired:
+            child.returncode = 0  # nobody waits for it any more
+    return dead
 
 
 def _is_ours(path: str) -> bool:

@@ -140,7 +140,9 @@ def mounts() -> list[MountRecord]:
     entries = [entry for entry in mountinfo.mounted() if entry.is_ours]
     found = _claimed(entries)
     claimed = {record.device for record in found}
-    found.extend(_unclaimed(entry) for entry in entries if entry.device not in claimed)
+    unclaimed = [entry for entry in entries if entry.device not in claimed]
+    dead = mountpoint.dead_among({entry.mountpoint for entry in unclaimed})
+    found.extend(_unclaimed(entry, is_dead=entry.mountpoint in dead) for entry in unclaimed)
     return sorted(found, key=lambda record: record.mountpoint)
 
 
@@ -210,10 +212,10 @@ def _state_of(record: MountRecord, entries: list[MountEntry]) -> MountState | No
     return MountState.STALE if is_mounted and record.boot == _boot() else None
 
 
-def _unclaimed(entry: MountEntry) -> MountRecord:
+def _unclaimed(entry: MountEntry, *, is_dead: bool) -> MountRecord:
     """What the kernel alone tells of a mount that nobody claims: another user's, or one of another home directory."""
     repository, _, revision = entry.source.rpartition("#")
-    state = MountState.STALE if mountpoint.is_dead(entry.mountpoint, asks=False) else MountState.SERVING
+    state = MountState.STALE if is_dead else MountState.SERVING
     return MountRecord(entry.mountpoint, repository, revision, 0, 0, "", "", device=entry.device, state=state)
 
 
