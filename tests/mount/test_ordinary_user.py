@@ -22,6 +22,7 @@ import pytest
 from moorage.mount import mountinfo, serve
 from tests.mount import build
 from tests.mount.build import CHUNK_BYTES
+from tests.mount.supervised import resend_missing
 from tests.needs import everything_is_required, fusermount_missing, needs_fuse, needs_ordinary_user, require
 
 pytestmark = [needs_fuse, needs_ordinary_user]
@@ -54,6 +55,33 @@ serve.umount(here / "mnt")
 found["left"] = os.listdir(here / "mnt")
 found["gone"] = not registry.is_alive(record)
 found["wrote"] = sorted(str(path) for path in (here / "repository").rglob("*") if path.stat().st_uid == os.getuid())
+print(json.dumps(found))
+"""
+
+DEATH = """
+import signal, time
+record = serve.mount(here / "repository", "prod", here / "mnt")
+bytes_of = lambda: (here / "mnt/d/f").read_bytes() == bytes(range(256)) * 8192
+now = lambda: next(other for other in registry.mounts() if other.mountpoint == record.mountpoint)
+with open(here / "mnt/d/f", "rb", buffering=0) as file:
+    os.kill(record.server_pid, signal.SIGKILL)
+    found = {"killed": [file.read() == bytes(range(256)) * 8192, bytes_of()]}
+found["replaced"] = now().server_pid not in (0, record.server_pid) and now().restarts
+found["upgraded"] = serve.upgrade(here / "mnt").upgrades
+found["after"] = bytes_of()
+both = now()
+os.kill(both.pid, signal.SIGKILL)
+os.kill(both.server_pid, signal.SIGKILL)
+while registry.is_alive(both):
+    time.sleep(0.01)
+try:
+    bytes_of()
+except OSError as error:
+    found["dead"] = errno.errorcode[error.errno]
+found["state"] = now().state
+serve.mount(here / "repository", "prod", here / "mnt")
+found["again"] = bytes_of()
+serve.umount(here / "mnt")
 print(json.dumps(found))
 """
 
@@ -179,6 +207,19 @@ def report(place: Path, program: str, *arguments: str) -> dict[str, Any]:
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
+
+
+def test_a_mount_of_an_ordinary_user_survives_its_server_too(place: Path) -> None:
+    require(resend_missing)
+    assert report(place, DEATH) == {
+        "killed": [True, True],
+        "replaced": 1,
+        "upgraded": 1,
+        "after": True,
+        "dead": "ENOTCONN",
+        "state": "stale",
+        "again": True,
+    }
 
 
 @pytest.mark.parametrize("driver", ["kernel", "libfuse"])
