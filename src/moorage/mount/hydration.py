@@ -10,6 +10,7 @@ below 1 MiB stay as they are: the kernel keeps their pages, and assembling one t
 last reader leaves before half of a file is assembled, it is dropped.
 
 Nothing here makes a read fail: a full disk, a damaged cache, another process that is at the same file, all mean chunks.
+So does a cache that does not answer, after a moment (`patience`).
 A chunk that is damaged itself is the business of whoever reads that part.
 
 Threads: any; one more assembles, a file at a time, with helpers on all cores.
@@ -22,9 +23,11 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
-from moorage.errors import MoorageError
+from moorage.errors import MoorageError, StorageError
 from moorage.model.tree import Entry
+from moorage.mount.patience import Patience
 from moorage.read.assembly import Assembly
 from moorage.read.cache import FileCache
 from moorage.read.cached_file import CachedFile
@@ -34,6 +37,7 @@ from moorage.repository.handle import RepositoryHandle
 from moorage.repository.lru import LruCache
 
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 SMALLEST_BYTES = 1024 * 1024
 ENOUGH_BYTES = 16 * 1024 * 1024
@@ -92,9 +96,8 @@ class HydratingReader:
     def read_at(self, offset: int, size: int) -> bytes:
         """As `FileReader.read_at`, from wherever the bytes are nearest."""
         content = self._content
-        file = self.hydrated()
-        if file is not None:
-            data = _read_cached(file, offset, size, content.reader.size_bytes)
+        if content.file is not None:
+            data = self._hydration.from_cache(lambda: self._cached(offset, size))
             if data is not None:
                 return data
         assembly = content.assembly
@@ -109,12 +112,19 @@ class HydratingReader:
 
     def hydrated(self) -> CachedFile | None:
         """The same bytes as a plain file, if there is one that is still what was verified."""
+        return None if self._content.file is None else self._hydration.from_cache(self._intact)
+
+    def _intact(self) -> CachedFile | None:
         file = self._content.file
         if file is None or file.is_intact():
             return file
         self._content.file = None  # closed when the last thread that reads it is done
         _log.warning("%s is no longer what was verified: reading on from chunks", file.path)
         return None
+
+    def _cached(self, offset: int, size: int) -> bytes | None:
+        file = self._intact()
+        return None if file is None else _read_cached(file, offset, size, self._content.reader.size_bytes)
 
     def close(self) -> None:
         """Let go of the content."""
@@ -133,9 +143,10 @@ def _read_cached(file: CachedFile, offset: int, size: int, file_bytes: int) -> b
 class Hydration:
     """Opens the files of a repository, and assembles those that are worth it."""
 
-    def __init__(self, handle: RepositoryHandle, cache: FileCache | None) -> None:
-        """Without a cache everything is read from chunks."""
+    def __init__(self, handle: RepositoryHandle, cache: FileCache | None, patience: Patience | None = None) -> None:
+        """Without a cache everything is read from chunks; with `patience` also while the cache does not answer."""
         self._handle = handle
+        self._patience = patience
         self.cache = cache
         self._contents: dict[tuple[bytes, bool], _Content] = {}
         self._lock = threading.Lock()
@@ -157,14 +168,26 @@ class Hydration:
                 content = self._contents[key] = _Content(FileReader(self._handle, entry))
             content.opens += 1
         if self.cache is not None and not content.is_wanted and entry.size_bytes:
-            self._look(self.cache, content)
+            cache = self.cache
+            self.from_cache(lambda: self._look(cache, content))
         return HydratingReader(self, content)
 
     def release(self, content: _Content) -> None:
         """One open less."""
         with self._lock:
             content.opens -= 1
-            self._forget_unused(content)
+            unused = self._forget_unused(content)
+        del unused  # which closes it, and that may take its time
+
+    def from_cache(self, do: Callable[[], T]) -> T | None:
+        """What `do` finds in the cache; None also where the cache does not answer."""
+        if self.cache is None or self._patience is None:
+            return do()
+        try:
+            return self._patience.wait_for_cache(str(self.cache.folder), do)
+        except StorageError as error:
+            self._complain(error)
+            return None
 
     def want(self, content: _Content) -> None:
         """Have a content assembled, if it can be."""
@@ -208,16 +231,21 @@ class Hydration:
             if content.file is None and cache.has(entry):
                 self.want(content)
         except (MoorageError, OSError) as error:
-            if self._complaint != str(error):
-                self._complaint = str(error)
-                _log.warning("the cache cannot be read: %s", error)
+            self._complain(error)
 
-    def _forget_unused(self, content: _Content) -> None:
-        """Under the lock."""
-        if content.opens == 0 and not content.is_wanted:
-            content.file = None
-            entry = content.reader.entry
-            self._contents.pop((entry.digest, entry.executable), None)
+    def _complain(self, error: Exception) -> None:
+        if self._complaint != str(error):
+            self._complaint = str(error)
+            _log.warning("the cache cannot be read: %s", error)
+
+    def _forget_unused(self, content: _Content) -> CachedFile | None:
+        """Under the lock; the file that nobody needs any more, which the caller drops outside of it."""
+        if content.opens or content.is_wanted:
+            return None
+        file, content.file = content.file, None
+        entry = content.reader.entry
+        self._contents.pop((entry.digest, entry.executable), None)
+        return file
 
     # -- in the background -------------------------------------------------------------------------
 
@@ -233,7 +261,8 @@ class Hydration:
             with self._lock:
                 content.assembly = None
                 content.is_wanted = False
-                self._forget_unused(content)
+                unused = self._forget_unused(content)
+            del unused
 
     def _hydrate(self, content: _Content) -> None:
         assert self.cache is not None

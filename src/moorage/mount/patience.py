@@ -7,6 +7,7 @@ back, if it does. Each such call costs a thread, so they must not pile up:
   bytes of the same file gets a `StorageError` at once, until the first call has come back.
 * For refs that is so much earlier. Where a branch stands is asked in each walk, and whoever gets no answer stays on the
   snapshot it had (`following`), so what is cached goes on being served.
+* For the cache of hydrated files, too: what does not come from there comes from chunks.
 * When too many calls never came back (`is_exhausted`), everything that would touch the repository fails at once.
 
 Every call of a mount to its repository passes through `WatchedStorage` and `WatchedIndex`, which write down in one
@@ -33,9 +34,9 @@ from moorage.storage.base import Buffer, KeyInfo, Storage, Upload
 
 T = TypeVar("T")
 
-REF_PART = 4
-LONGEST_FOR_REF_S = 2.0
-"""A ref is waited for for a quarter of the time that a request has, and not longer than this."""
+PART_WHERE_ONE_CAN_DO_WITHOUT = 4
+LONGEST_WHERE_ONE_CAN_DO_WITHOUT_S = 2.0
+"""A ref, and the cache, are waited for for a quarter of the time that a request has, and not longer than this."""
 
 
 class Call(NamedTuple):
@@ -45,6 +46,8 @@ class Call(NamedTuple):
     key: str
     ranges: Sequence[ByteRange] = ()
     """Of the object; empty for all of it."""
+    is_of_cache: bool = False
+    """Not of the repository."""
 
     def is_the_same(self, key: str, ranges: Sequence[ByteRange]) -> bool:
         """Whether a call for this would wait for what this one waits for."""
@@ -81,6 +84,10 @@ class Patience:
         """The same, waited for with this patience."""
         return WatchedStorage(storage, self), WatchedIndex(index, self)
 
+    def wait_for_cache(self, folder: str, do: Callable[[], T]) -> T:
+        """As `wait`, for something in the cache; one that hangs is taken for all of it hanging."""
+        return self.wait(Call("looking into", folder, is_of_cache=True), do)
+
     # -- for those who wait ------------------------------------------------------------------------
 
     def wait(self, call: Call, do: Callable[[], T]) -> T:
@@ -97,14 +104,16 @@ class Patience:
                 self.in_vain = tuple(other for other in self.in_vain if other is not call)
 
     def _refuse(self, call: Call) -> None:
-        if self.is_exhausted:
+        if self.is_exhausted and not call.is_of_cache:
             raise StorageError(
                 "too many reads of the repository were never answered", hint="look at the disk it lies on", key=call.key
             )
         for other in self.in_vain:
             if other.is_the_same(call.key, call.ranges):
                 raise StorageError(
-                    f"the repository does not answer: still {other}", hint="look at the disk it lies on", key=call.key
+                    f"the {'cache' if call.is_of_cache else 'repository'} does not answer: still {other}",
+                    hint="look at the disk it lies on",
+                    key=call.key,
                 )
         if get_ident() == self._hasty:
             raise StorageError("there is no time to ask the repository", key=call.key)
@@ -127,8 +136,8 @@ class Patience:
         self.in_vain = tuple(too_long + [call for call in self._given_up if call not in too_long])
 
     def _patience_with(self, call: Call) -> float:
-        if call.key.startswith(REFS_PREFIX):
-            return min(LONGEST_FOR_REF_S, self.timeout_s / REF_PART)
+        if call.is_of_cache or call.key.startswith(REFS_PREFIX):
+            return min(LONGEST_WHERE_ONE_CAN_DO_WITHOUT_S, self.timeout_s / PART_WHERE_ONE_CAN_DO_WITHOUT)
         return self.timeout_s
 
     def is_in_vain(self, thread: int) -> bool:

@@ -94,7 +94,7 @@ def resources(
         opens = opens_of(request, path)
         if opens is not None:
             stack.callback(opens.close)
-        hydration = Hydration(handle, cache)
+        hydration = Hydration(handle, cache, patience)
         stack.callback(hydration.close)
         source = f"{request.repository}#{request.revision}"
         owner = Owner.of(request.uid, request.gid, request.umask)
