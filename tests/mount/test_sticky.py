@@ -13,7 +13,7 @@ from moorage.mount.serve import EVERYTHING
 from tests.crash.ground import IS_SOAK
 from tests.mount import build
 from tests.mount.build import Content
-from tests.mount.conftest import Child, Mount, MountIt, eventually
+from tests.mount.conftest import Child, Mount, MountIt, eventually, kill
 from tests.mount.counted import counted
 from tests.needs import needs_fuse
 
@@ -182,3 +182,16 @@ def test_who_looks_again_and_again_asks_each_time(tmp_path: Path) -> None:
             for _ in range(200):
                 os.stat(mount.path / "a/b/tokens")
         assert asked == {"LOOKUP": 200}
+
+
+def test_the_next_server_shows_each_process_the_newest(mount_it: MountIt) -> None:
+    mount = mount_it(version(0)).again("prod", sticky=True)
+    with mount.talk(READER) as reader:
+        assert ask(reader, "open", mount.path / "config") == "0"
+        mount.move(version(1))
+        assert ask(reader, "read", mount.path / "a/weights") == "0"
+        kill(mount.record.server_pid)
+        assert ask(reader, "read", mount.path / "a/weights") == "1"
+        mount.move(version(2))
+        assert ask(reader, "close") == "closed"  # what the server before had counted
+        assert ask(reader, "open", mount.path / "config") == "1"
