@@ -7,8 +7,8 @@ the server holds. A FLAG is a promise to break, as a negative control: `drop-pag
 name outlives its lookup), `mix-modes` (an open that cannot share a mode is not refused), `never-burst` and
 `always-burst` (what is taken for a burst of walks), `no-grace` (a process that has nothing open is let go at once),
 `lose-releases` (what is closed stays open), `no-deadlines` (nobody answers in a worker's place), `lie-...` (see
-`lying`). And, which break nothing, `sticky`, `timeout=SECONDS` and `retry=SECONDS` (after which what was
-not hydrated is tried again).
+`lying`). And, which break nothing, `sticky`, `small-caches` (of what is decoded), `timeout=SECONDS`, and
+`retry=SECONDS` (after which what was not hydrated is tried again).
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from moorage.mount.kernel import lifetimes, operations, passthrough, serve, wire
 from moorage.mount.kernel.session import Session
 from moorage.mount.request import MountRequest
 from moorage.mount.server import run
+from moorage.repository import objects
 
 _sessions: list[Session] = []
 
@@ -58,14 +59,15 @@ def _held() -> dict[str, int]:
         "nodeids": len(served._table),
         "descriptors": len(os.listdir("/proc/self/fd")),
         "memory_kib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
-        "now_kib": _now_kib(),
+        "now_kib": _now_kib("VmRSS"),
+        "anonymous_kib": _now_kib("RssAnon"),
         "threads": threading.active_count(),
     }
 
 
-def _now_kib() -> int:
+def _now_kib(name: str) -> int:
     with open("/proc/self/status", encoding="ascii") as file:
-        return next(int(line.split()[1]) for line in file if line.startswith("VmRSS:"))
+        return next(int(line.split()[1]) for line in file if line.startswith(name + ":"))
 
 
 def _mixing(modes: passthrough.OpenModes, nodeid: int, caller: int, file: Any, *, is_direct: bool = False) -> int:
@@ -94,6 +96,9 @@ def main() -> None:
     for flag in broken:
         if flag in lying.LIES:
             lying.LIES[flag]()
+    if "small-caches" in broken:
+        for name in ("_CHUNK_CACHE_BYTES", "_TREE_CACHE_ENTRIES", "_RECIPE_CACHE_REFERENCES"):
+            vars(objects)[name] = 1000
     if "lose-releases" in broken:
         setattr(operations.Operations, "_release", lambda *_: b"")  # noqa: B010 - to break it is the point
     if "mix-modes" in broken:

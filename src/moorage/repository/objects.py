@@ -26,6 +26,9 @@ from moorage.storage.base import Storage
 _CHUNK_CACHE_BYTES = 32 * 1024 * 1024
 _TREE_CACHE_ENTRIES = 100_000
 _RECIPE_CACHE_REFERENCES = 500_000
+_KEPT_BYTES = 384
+_KEPT_ENTRIES = 4
+"""What keeping an object costs beside what is in it: a million chunks of a few bytes are not a few megabytes."""
 
 
 class ObjectStore:
@@ -35,9 +38,9 @@ class ObjectStore:
         """Nothing is read until something is asked for."""
         self.storage = storage
         self.locator = locator
-        self._chunks: LruCache[ChunkId, bytes] = LruCache(_CHUNK_CACHE_BYTES, len)
+        self._chunks: LruCache[ChunkId, bytes] = LruCache(_CHUNK_CACHE_BYTES, _chunk_weight)
         self._trees: LruCache[TreeId, Tree | TreeFork] = LruCache(_TREE_CACHE_ENTRIES, _tree_weight)
-        self._recipes: LruCache[RecipeId, Recipe] = LruCache(_RECIPE_CACHE_REFERENCES, len)
+        self._recipes: LruCache[RecipeId, Recipe] = LruCache(_RECIPE_CACHE_REFERENCES, _recipe_weight)
         self._snapshots: LruCache[SnapshotId, Snapshot] = LruCache(1024)
 
     def get(self, id: ObjectId) -> bytes:
@@ -111,5 +114,13 @@ class ObjectStore:
         return value
 
 
+def _chunk_weight(data: bytes) -> int:
+    return _KEPT_BYTES + len(data)
+
+
+def _recipe_weight(recipe: Recipe) -> int:
+    return _KEPT_ENTRIES + len(recipe)
+
+
 def _tree_weight(tree: Tree | TreeFork) -> int:
-    return 1 + (len(tree) if isinstance(tree, Tree) else len(tree.spans))
+    return _KEPT_ENTRIES + (len(tree) if isinstance(tree, Tree) else len(tree.spans))

@@ -13,6 +13,7 @@ from moorage.index.memory import MemoryIndex
 from moorage.model.digest import ChunkId, RecipeId, TreeId
 from moorage.model.objects import PackLocation
 from moorage.model.recipe import Recipe
+from moorage.repository import objects as objects_module
 from moorage.repository.handle import RepositoryHandle
 from tests.unit.repository.stores import in_memory, line_of_snapshots, opened, put_chunks
 from tests.unit.wrapped import Wrapped
@@ -141,3 +142,15 @@ def test_a_pack_that_was_rewritten_is_found_where_it_went(
         writer.finish()
     storage.inner.delete(pack_key(old))
     assert handle.objects.get_many(ids) == RAWS
+
+
+def test_small_things_count_for_what_they_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(objects_module, "_CHUNK_CACHE_BYTES", 10_000)
+    _, handle = in_memory()
+    raws = [b"%d" % number for number in range(200)]
+    with handle.writer() as writer:
+        put_chunks(writer, raws)
+        writer.finish()
+    for raw in raws:
+        assert handle.objects.chunk(ChunkId.of(raw)) == raw
+    assert len(handle.objects._chunks._values) < 30
