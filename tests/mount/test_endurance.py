@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import threading
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from tests.mount import build
 from tests.mount.build import Content
-from tests.mount.cgroup import memory_group, memory_group_missing
+from tests.mount.cgroup import MemoryGroup, memory_group, memory_group_missing
 from tests.mount.conftest import WATCHDOG_S, eventually
 from tests.mount.counted import Counted, counted
 from tests.mount.test_passthrough import warm
@@ -78,6 +80,13 @@ for seed in range(readers):
         os._exit(0)
     children.append(child)
 print(json.dumps([os.waitpid(child, 0)[1] for child in children]), flush=True)
+"""
+
+FOLLOW = """
+import sys
+for line in sys.stdin:
+    found = [open(f"{sys.argv[1]}/{path}").read() for path in ("models/weights", f"only{line.strip()}/f")]
+    print(*found, sep="", flush=True)
 """
 
 OPEN = """
@@ -181,20 +190,25 @@ def test_control_a_server_that_loses_what_is_closed(tmp_path: Path) -> None:
         mount.counts()
 
 
+@needs(memory_group_missing)
 def test_moves_leave_nothing(tmp_path: Path) -> None:
     """When the kernel forgets the names that moved away, all that the server knows of them goes with them."""
 
     def files(number: int) -> dict[str, Content]:
         return {"models": {"weights": b"%d" % number, "same": b"same"}, f"only{number}": {"f": b"x"}, "version": b"v"}
 
-    with counted(tmp_path, files(0), "small-caches", bound_s=MOVES // 5) as mount:
+    with (
+        memory_group(LIMIT) as group,
+        counted(tmp_path, files(0), "small-caches", bound_s=MOVES // 5) as mount,
+        talk(group, FOLLOW, mount.path) as (say, hear),
+    ):
         held = []
         for number in range(1, MOVES + 1):
             build.branch(mount.handle, "prod", files(number))
-            assert (mount.path / "models/weights").read_bytes() == b"%d" % number
-            assert (mount.path / f"only{number}/f").read_bytes() == b"x"
+            print(number, file=say, flush=True)
+            assert hear.readline() == f"{number}x\n"
             if number % (MOVES // 20) == 0:
-                drop_names()
+                group.reclaim()
                 eventually(lambda: mount.held()["nodeids"] < 20)
                 held.append(mount.held())
         assert max(one["now_kib"] for one in held) < MOST_KIB
@@ -202,17 +216,23 @@ def test_moves_leave_nothing(tmp_path: Path) -> None:
         assert held[-1]["descriptors"] == held[0]["descriptors"]
 
 
+@needs(memory_group_missing)
 def test_the_kernel_forgets_and_so_do_we(tmp_path: Path) -> None:
     files: dict[str, Content] = {f"{number:05}": b"%d" % number for number in range(NAMES)}
-    with counted(tmp_path, {"d": files}) as mount:
-        for name in files:
-            os.stat(mount.path / "d" / name)
+    with memory_group(LIMIT) as group, counted(tmp_path, {"d": files}) as mount:
+        subprocess.run([*group.command, "ls", "-l", mount.path / "d"], check=True, capture_output=True, timeout=60)
         assert mount.held()["nodeids"] > NAMES
-        drop_names()
+        group.reclaim()
         eventually(lambda: mount.held()["nodeids"] < 20)
         assert (mount.path / "d/00007").read_bytes() == b"7"
 
 
-def drop_names() -> None:
-    """Have the kernel forget what names it can."""
-    Path("/proc/sys/vm/drop_caches").write_text("2", encoding="ascii")
+@contextlib.contextmanager
+def talk(group: MemoryGroup, program: str, folder: Path) -> Iterator[tuple[IO[str], IO[str]]]:
+    """Talk in lines with a program that is a member of the group."""
+    command, pipe = [*group.command, sys.executable, "-c", program, str(folder)], subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        yield process.stdin, process.stdout
+        process.stdin.close()
