@@ -71,8 +71,8 @@ def fixed_clock_and_chance() -> Iterator[None]:
     tokens = itertools.count(1)
     with ExitStack() as stack:
         stack.enter_context(mock.patch("time.time_ns", side_effect=lambda: next(ticks)))
-        token = lambda size=32: blake3(b"token %d" % next(tokens)).hexdigest(length=size)  # noqa: E731
-        stack.enter_context(mock.patch("secrets.token_hex", side_effect=token))
+        token = lambda size: blake3(b"token %d" % next(tokens)).digest(length=size)  # noqa: E731
+        stack.enter_context(mock.patch("os.urandom", side_effect=token))
         yield
 
 

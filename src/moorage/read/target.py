@@ -10,7 +10,6 @@ import contextlib
 import errno
 import itertools
 import os
-import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -31,7 +30,7 @@ class TargetTree(TargetFolders):
     def __init__(self, root: str, *, force: bool) -> None:
         """See `TargetFolders`; with `force`, files and symlinks with names of files are replaced too."""
         super().__init__(root, force=force)
-        self._temporary_prefix = b"%s%s-" % (TEMPORARY_PREFIX, secrets.token_hex(8).encode())
+        self._temporary_prefix = b"%s%s-" % (TEMPORARY_PREFIX, os.urandom(8).hex().encode())
         self._temporary_count = itertools.count()
 
     def create(self, folder: FolderPath, entry: Entry) -> NewFile:

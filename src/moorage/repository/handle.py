@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -142,7 +141,7 @@ def _is_free(root: Path) -> bool:
 
 def new_config() -> RepositoryConfig:
     """The configuration of a new repository: a random id, everything else by default."""
-    return RepositoryConfig(repository_id=secrets.token_hex(16), created_ns=time.time_ns())
+    return RepositoryConfig(repository_id=os.urandom(16).hex(), created_ns=time.time_ns())
 
 
 def read_config(storage: Storage, where: str) -> RepositoryConfig:

@@ -13,7 +13,7 @@ Thread- and process-safe: the only state is what storage holds.
 
 from __future__ import annotations
 
-import secrets
+import os
 import time
 from collections.abc import Callable
 
@@ -235,7 +235,7 @@ class RefStore:
             number=last.number + 1 if last else 1,
             action=action,
             snapshot=snapshot,
-            transaction=secrets.token_hex(16),
+            transaction=os.urandom(16).hex(),
             previous=last.transaction if last else "",
             time_ns=max(self._clock_ns(), last.time_ns + 1 if last else 0),
             actor=actor,

@@ -21,7 +21,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -203,7 +202,7 @@ class LocalUpload(Upload):
         self._folders = folders
         self._temporary: str | None = None
         folder = os.path.join(folders.root, TMP_FOLDER)
-        name = f"{folder}/{secrets.token_hex(16)}"
+        name = f"{folder}/{os.urandom(16).hex()}"
         with translated("write to", "tmp"):
             try:
                 self._fd = _create(name)
