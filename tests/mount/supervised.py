@@ -75,10 +75,10 @@ class Supervised:
         return before.server_pid
 
     @contextlib.contextmanager
-    def readers(self, count: int) -> Iterator[list[dict[str, Any]]]:
-        """So many programs that read all the time; afterwards what each found."""
+    def readers(self, count: int, below: str = "") -> Iterator[list[dict[str, Any]]]:
+        """So many programs that read all the time, the mount or what is `below` it; afterwards what each found."""
         found: list[dict[str, Any]] = []
-        command = [sys.executable, str(READING), str(self.path), str(self.plain)]
+        command = [sys.executable, str(READING), str(self.path / below), str(self.plain)]
         processes = [
             subprocess.Popen([*command, str(seed)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             for seed in range(count)

@@ -241,6 +241,27 @@ def test_paths_that_stay_on_their_snapshot_go_on(mounted: Supervised) -> None:
     os.close(folder)
 
 
+def test_servers_killed_at_random_moments_cost_no_read_of_everything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With opens written down, so that each walk to a file asks the server; and the branch moves, and back."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    moments = random.Random(6)
+    kills, readers = (100, 12) if SOAK else (3, 4)
+    with supervised(tmp_path, monkeypatch, EVERYTHING, log_opens=True) as whole:
+        snapshot = build.head(whole.handle, "prod")
+        with whole.readers(readers, "branches/prod") as found:
+            for number in range(kills):
+                build.branch(whole.handle, f"team/{number}", FILES)
+                time.sleep(moments.uniform(0, 0.7))
+                build.move(whole.handle, "prod", build.snapshot(whole.handle, FILES))
+                whole.kill_server()
+                build.move(whole.handle, "prod", snapshot)
+        assert summary(found) == ([], 0)
+        assert sorted(os.listdir(whole.path / "branches/team")) == sorted(str(number) for number in range(kills))
+        assert stuck(whole.path) == []
+
+
 # -- what is known about it ----------------------------------------------------------------------------
 
 
