@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import random
 import socket
 import threading
 import time
@@ -26,6 +27,7 @@ from moorage.mount.patience import Patience
 from tests.mount.fakes import FakeRepository
 from tests.unit.mount.kernel.test_session import TIMEOUT_S, answer, request
 
+REQUESTS = 20_000 if os.environ.get("MOORAGE_SOAK") == "1" else 400
 LONG_S = 1e9
 """A time that is over for every request."""
 
@@ -230,6 +232,37 @@ def test_the_thread_looks_by_itself(bench: Callable[..., Bench]) -> None:
     one.session._watchdog.start()
     one.ask(7)
     assert answer(one.kernel)[:2] == (-errno.EIO, 7)
+
+
+def test_under_load_every_request_is_answered_once(bench: Callable[..., Bench]) -> None:
+    """Handlers that take about as long as they may, so that worker and watchdog come at the same moment."""
+    one = bench(4)
+    deadlines, choose = one.session._deadlines, random.Random(1)
+    deadlines.timeout_s, deadlines.look_s = 0.06, 0.001
+    lookup, pauses = one.stuck._inner, [choose.uniform(0.04, 0.07) for _ in range(REQUESTS)]
+
+    def slow(nodeid: int, buffer: wire.Buffer, length: int) -> Any:
+        reply = lookup(nodeid, buffer, length)
+        threading.Event().wait(pauses[wire.HEADER_IN.unpack_from(buffer)[2]])
+        return reply
+
+    one.operations.handlers[Opcode.LOOKUP] = slow
+    assert one.session._watchdog is not None
+    one.session._watchdog.start()
+    sender = threading.Thread(
+        target=lambda: [one.kernel.send(request(Opcode.LOOKUP, ROOT, b"f\0", unique)) for unique in range(REQUESTS)]
+    )
+    sender.start()
+    found = [answer(one.kernel)[:2] for _ in range(REQUESTS)]
+    sender.join(TIMEOUT_S)
+    assert sorted(unique for _, unique in found) == list(range(REQUESTS))
+    one.until(lambda: len(one.session._crew.workers()) == 4)
+    one.kernel.setblocking(False)
+    with pytest.raises(BlockingIOError):  # no second answer to any
+        answer(one.kernel)
+    one.kernel.setblocking(True)
+    # As many lookups count as the kernel was told of.
+    assert sum(slot.lookups for slot in one.table._slots.values()) == sum(error == 0 for error, _ in found)
 
 
 # -- who may answer ---------------------------------------------------------------------------------------
