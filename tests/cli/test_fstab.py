@@ -38,7 +38,8 @@ def test_the_words_of_mount() -> None:
 
 
 def test_every_option() -> None:
-    options = "pin,sticky,allow_other,log_opens,cache_size=1G,timeout=2.5,log=/l,log_format=json,driver=libfuse"
+    options = "pin,sticky,allow_other,log_opens,cache_size=1G,timeout=2.5,log=/l"
+    options += ",log_format=json,driver=kernel,metrics=/m.prom"
     assert parse(["a#b", "c", "-o", options]).options == {
         "pin": True,
         "sticky": True,
@@ -48,7 +49,8 @@ def test_every_option() -> None:
         "timeout_s": 2.5,
         "log": Path("/l"),
         "log_format": "json",
-        "driver": "libfuse",
+        "driver": "kernel",
+        "metrics": "/m.prom",
     }
 
 

@@ -74,6 +74,7 @@ VALUES: dict[str, tuple[str, Callable[[str], object]]] = {
     "log": ("log", Path),
     "log_format": ("log_format", str),
     "driver": ("driver", str),
+    "metrics": ("metrics", str),
 }
 EVERYTHING = "all"
 _FOR_OTHERS = """

@@ -84,6 +84,16 @@ Umask = Annotated[
 LogOpens = Annotated[
     bool, typer.Option("--log-opens", help="Write down who opens what, for `moorage who`.", rich_help_panel=_LOG)
 ]
+Metrics = Annotated[
+    str,
+    typer.Option(
+        "--metrics",
+        metavar="ADDRESS:PORT|FILE",
+        help="Put out numbers for Prometheus.",
+        show_default=False,
+        rich_help_panel=_LOG,
+    ),
+]
 Log = Annotated[
     Path | None,
     typer.Option("--log", metavar="FILE", help="Where the server logs.", show_default=False, rich_help_panel=_LOG),

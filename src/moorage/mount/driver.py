@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
+from moorage.mount.exporter import Exporter
 from moorage.mount.open_log import OpenLog
 from moorage.mount.owner import Owner
 from moorage.mount.patience import Patience
@@ -38,6 +39,8 @@ class Place:
     patience: Patience | None = None
     """How long a request may take, and what is waited for; None for as long as it takes. libfuse knows no such
     thing."""
+    exporter: Exporter | None = None
+    """What puts out numbers, if somebody wants them; whoever serves starts it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import errno
 import logging
 import threading
 import time
+from collections import Counter
 
 from moorage.errors import MoorageError, StorageError
 from moorage.mount.errno_map import errno_of
@@ -34,6 +35,8 @@ class Failures:
         self._begun = 0.0
         self._lines: set[str] = set()
         self._left_out = 0
+        self.counts: Counter[tuple[str, str]] = Counter()
+        """How often, by errno and kind of error."""
         self._lock = threading.Lock()
 
     def errno_of(self, what: str, path: str, error: Exception) -> int:
@@ -49,6 +52,8 @@ class Failures:
             cause = f"{type(error).__name__}: {error}"
             line = f"{what} {path}: {name} because of {cause}"
             named = fields(request=what, path=path, errno=name, cause=cause)
+            with self._lock:
+                self.counts[name, error.kind if isinstance(error, MoorageError) else type(error).__name__] += 1
             self._write(line, None if is_expected else error, named)
         return number
 

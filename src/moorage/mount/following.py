@@ -63,6 +63,11 @@ class Root(Protocol):
         """Whether `now` gives the same for good."""
         ...
 
+    @property
+    def moved_ns(self) -> int | None:
+        """When the branch that is followed moved to where it stands, Unix time; None where none is."""
+        ...
+
     def now(self) -> Standing:
         """Where the root stands. Never raises."""
         ...
@@ -104,6 +109,11 @@ class Fixed:
     def last(self) -> Standing:
         """The same."""
         return self._standing
+
+    @property
+    def moved_ns(self) -> None:
+        """Never."""
+        return
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +173,11 @@ class Following:
     def last(self) -> Standing:
         """See `Root.last`."""
         return self._known.standing
+
+    @property
+    def moved_ns(self) -> int:
+        """When the branch moved to where it stands, Unix time."""
+        return self._known.chain[-1].time_ns
 
     def _move(self) -> Standing:
         """Follow to the newest record. Under the lock, so that no thread installs an answer older than another's."""

@@ -23,6 +23,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 from moorage.errors import MoorageError, StorageError
@@ -52,6 +53,18 @@ END_TIMEOUT_S = 2.0
 """How long the end waits for what is being assembled to be put away; else the next one who makes room does it."""
 MOST_WAITING = 64
 """Files that wait to be assembled; more are read from chunks until somebody asks again."""
+
+
+@dataclass(slots=True)
+class Figures:
+    """What was done so far. Counted without a lock: nobody decides anything by it."""
+
+    opens_from_chunks: int = 0
+    opens_from_cache: int = 0
+    files: int = 0
+    """That were assembled."""
+    size_bytes: int = 0
+    """Of these."""
 
 
 class _Content:
@@ -158,6 +171,7 @@ class Hydration:
         self._complaint = ""
         self._refusal = ""
         """Why the last file that was tried could not be assembled; empty when one could be."""
+        self.figures = Figures()
 
     def open(self, entry: Entry) -> HydratingReader:
         """A reader of `entry`; the caller closes it. Raises `WrongKindError`."""
@@ -170,6 +184,10 @@ class Hydration:
         if self.cache is not None and not content.is_wanted and entry.size_bytes:
             cache = self.cache
             self.from_cache(lambda: self._look(cache, content))
+        if content.file is None:
+            self.figures.opens_from_chunks += 1
+        else:
+            self.figures.opens_from_cache += 1
         return HydratingReader(self, content)
 
     def release(self, content: _Content) -> None:
@@ -207,6 +225,11 @@ class Hydration:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="hydration", daemon=True)
                 self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """How many files wait to be assembled."""
+        return self._waiting.qsize()
 
     def close(self) -> None:
         """Assemble no more, and leave nothing half done."""
@@ -285,6 +308,8 @@ class Hydration:
                 refused_s = RETRY_S
             if content.file is not None:
                 self._refusal = ""
+                self.figures.files += 1
+                self.figures.size_bytes += entry.size_bytes
                 _log.info("%s is hydrated: %d bytes in %.1f s", entry.name, entry.size_bytes, time.monotonic() - begun)
                 return
         self._refused.put((entry.digest, entry.executable), time.monotonic() + refused_s)

@@ -74,6 +74,8 @@ class Patience:
         self.asked: dict[int, Sequence[ObjectId]] = {}
         """The objects that a thread has last asked the index for."""
         self.in_vain: tuple[Call, ...] = ()
+        self.given_up = 0
+        """How many requests were answered before it came back."""
         self.is_exhausted = False
         """Whether everything fails at once."""
         self._since: dict[int, tuple[Call, float]] = {}
@@ -162,6 +164,7 @@ class Patience:
     def give_up(self, thread: int) -> str:
         """What a thread, whose request is overdue, waits for; empty where that is not the repository. It is in vain
         from now on."""
+        self.given_up += 1
         call = self.calls.get(thread)
         if call is None:
             return ""

@@ -166,6 +166,11 @@ def _claimed(entries: list[MountEntry]) -> list[MountRecord]:
     return sorted(found, key=lambda record: record.mountpoint)
 
 
+def at(path: str) -> MountRecord | None:
+    """What this user's processes say of the mount at `path`, without asking whether they live."""
+    return _read(_file_of(path))
+
+
 def find(device: str) -> MountRecord | None:
     """What this user has recorded of the mounted file system `device`."""
     return next((record for record in own() if record.device == device), None)

@@ -50,6 +50,8 @@ class MountRequest:
     """Show each process one snapshot for as long as it reads (see the module of that name)."""
     timeout_s: float = DEFAULT_TIMEOUT_S
     """Within which every request is answered."""
+    metrics: str = ""
+    """Where numbers are put out: `ADDRESS:PORT` of this machine, or an absolute path of a file; empty for nowhere."""
 
     @property
     def is_everything(self) -> bool:
@@ -73,4 +75,6 @@ class MountRequest:
             )
         if self.driver not in DRIVERS:
             raise InvalidInputError(f"there is no driver {self.driver!r}", hint=f"one of: {', '.join(DRIVERS)}")
+        if self.metrics and self.driver == LIBFUSE:
+            raise InvalidInputError("--metrics needs the kernel driver", hint="libfuse does not count")
         formatter(self.log_format)

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from moorage.errors import LockedError, MoorageError, MountError, MountNotFoundError
-from moorage.mount import daemon, logs, mountinfo, mountpoint, places, registry, server, supervisor
+from moorage.mount import daemon, exporter, logs, mountinfo, mountpoint, places, registry, server, supervisor
 from moorage.mount.foreground import serve_here
 from moorage.mount.kernel import connect
 from moorage.mount.log_format import TEXT
@@ -48,6 +48,7 @@ def mount(
     log_opens: bool = False,
     sticky: bool = False,
     timeout_s: float = DEFAULT_TIMEOUT_S,
+    metrics: str = "",
 ) -> MountRecord:
     """Mount a branch, a tag or a snapshot of the repository in `repository` on `directory`; with `EVERYTHING` for
     `revision`, all of them together.
@@ -59,6 +60,7 @@ def mount(
     `text` or `json`. `cache_bytes` is how large the cache of hydrated files may be, by default the smaller of 20 GiB
     and a tenth of the disk; 0 hydrates nothing. `log_opens` writes down who opens what (`places.opens_file`).
     `sticky` shows each process one snapshot for as long as it reads. Every request is answered within `timeout_s`.
+    `metrics` puts out numbers at `ADDRESS:PORT` of this machine, or into a file.
 
     Raises `RepositoryNotFoundError`, `RefNotFoundError`, `InvalidInputError` (a directory that cannot be mounted on),
     `AlreadyExistsError` (a mount of moorage is there), `MountError`, and what opening a repository raises.
@@ -79,11 +81,18 @@ def mount(
         log_opens=log_opens,
         sticky=sticky,
         timeout_s=timeout_s,
+        metrics=_absolute(metrics),
     )
     if not foreground:
         return daemon.start(request)
     logs.log_in_foreground(request.log, request.log_format)
     return serve_here(request, supervisor.run if driver == KERNEL else server.run)
+
+
+def _absolute(metrics: str) -> str:
+    """Where numbers go, as a process in another directory understands it. Raises `InvalidInputError`."""
+    where = exporter.target(metrics) if metrics else None
+    return os.path.abspath(where) if isinstance(where, Path) else metrics
 
 
 def _default_log(directory: Path) -> Path:

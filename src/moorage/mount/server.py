@@ -21,13 +21,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from moorage.errors import MountError, StorageError
-from moorage.mount import daemon, libfuse, mountpoint, places
+from moorage.mount import daemon, exporter, gauges, libfuse, mountpoint, places
 from moorage.mount.claim import Claim
 from moorage.mount.driver import Driver, Place, Serving
 from moorage.mount.hydration import Hydration
 from moorage.mount.kernel import serve as kernel
 from moorage.mount.kernel.deadline import below_kernel_limit
 from moorage.mount.log_format import fields
+from moorage.mount.metrics import Metrics
 from moorage.mount.open_log import OpenLog
 from moorage.mount.owner import Owner
 from moorage.mount.patience import Patience
@@ -62,6 +63,8 @@ def run(request: MountRequest, ready: Callable[[MountRecord], None]) -> None:
                 claim.answers(path, serving.device, serving.details, passthrough=serving.passthrough)
                 ready(claim.record)
 
+            if place.exporter is not None:
+                place.exporter.start()
             try:
                 DRIVERS[request.driver](view, place, answers)
             finally:
@@ -96,12 +99,15 @@ def resources(
             stack.callback(opens.close)
         hydration = Hydration(handle, cache, patience)
         stack.callback(hydration.close)
+        numbers = exporter_of(request, path, hydration, patience)
+        if numbers is not None:
+            stack.callback(numbers.close)
         source = f"{request.repository}#{request.revision}"
         owner = Owner.of(request.uid, request.gid, request.umask)
         folder = None if cache is None else cache.folder
         yield (
             hydration,
-            Place(path, source, request.allow_other, owner, folder, opens, request.sticky, patience),
+            Place(path, source, request.allow_other, owner, folder, opens, request.sticky, patience, numbers),
         )
 
 
@@ -148,6 +154,18 @@ def opens_of(request: MountRequest, path: str) -> OpenLog | None:
         raise MountError(
             f"cannot write down opens in {file}: {error.strerror}", hint="set XDG_STATE_HOME", mountpoint=path
         ) from error
+
+
+def exporter_of(request: MountRequest, path: str, hydration: Hydration, patience: Patience) -> exporter.Exporter | None:
+    """What puts out numbers, if that is wanted. Raises `InvalidInputError`."""
+    if not request.metrics:
+        return None
+    metrics = Metrics()
+    metrics.add(gauges.of_mount(request, path))
+    metrics.add(gauges.of_hydration(hydration))
+    metrics.add(gauges.of_patience(patience))
+    metrics.add(gauges.of_process)
+    return exporter.Exporter(exporter.target(request.metrics), metrics)
 
 
 def collect_rarely() -> None:

@@ -17,7 +17,7 @@ from dataclasses import asdict
 from typing import Any
 
 from moorage.errors import MountError
-from moorage.mount import reports
+from moorage.mount import notify, reports
 from moorage.mount.control import Channel, Packet
 from moorage.mount.request import MountRequest
 
@@ -40,6 +40,7 @@ class ServerProcess:
                     pass_fds=fds,
                     stdin=subprocess.DEVNULL,
                     cwd="/",
+                    env=notify.without_service(os.environ),
                 )
             except OSError as error:
                 self.channel.close()

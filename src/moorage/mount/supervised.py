@@ -111,6 +111,8 @@ class _Supervised:
             ledger_file.start_of(ledger_fd)  # of another version: refused while the last server still serves
         with server.resources(self._handle, self._request, path, self._patience) as (hydration, place):
             self._wait_for_go()
+            if place.exporter is not None:
+                place.exporter.start(is_first=what is not None)
             if what is None:
                 served = self._next(place, hydration, ledger_fd, device)
             else:

@@ -31,7 +31,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from moorage.errors import MoorageError, MountError
-from moorage.mount import daemon, ledger_file, mountinfo, mountpoint
+from moorage.mount import daemon, ledger_file, mountinfo, mountpoint, notify
 from moorage.mount.claim import Claim
 from moorage.mount.kernel import wire
 from moorage.mount.kernel.ending import GRACE_S, SIGNALS, Wakeups, take_away, unmount
@@ -184,6 +184,7 @@ class Supervisor:
             self._upgrade()
         elif number:
             _log.info("%s: unmounting %s", signal.Signals(number).name, self._record.mountpoint)
+            notify.stopping()
             is_second = self._leave_at != float("inf")
             self._leave_at = time.monotonic() + (0.0 if is_second else GRACE_S)
             unmount(self._record.mountpoint, self._record.device)

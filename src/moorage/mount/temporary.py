@@ -39,6 +39,7 @@ class MountOptions(TypedDict, total=False):
     log_opens: bool
     sticky: bool
     timeout_s: float
+    metrics: str
 
 
 @contextmanager

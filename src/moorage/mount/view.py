@@ -212,6 +212,11 @@ class View:
         self.keeps_files = isinstance(root, Folder) or root.is_fixed
         """Whether a path that leads to a file, and through no symlink, leads to that file for good."""
 
+    @property
+    def moved_ns(self) -> int | None:
+        """When the branch moved to what is shown, Unix time; None where none is followed."""
+        return None if isinstance(self._root, Folder) else self._root.moved_ns
+
     def root(self) -> Node:
         """The root as it stands now; asks the refs when the mount follows a branch."""
         if isinstance(self._root, Folder):

@@ -45,6 +45,7 @@ def mount(
     umask: options.Umask = None,
     log_opens: options.LogOpens = False,
     timeout: options.Timeout = None,
+    metrics: options.Metrics = "",
     log: options.Log = None,
     log_format: options.LogFormatChoice = options.LogFormat.TEXT,
 ) -> None:
@@ -76,6 +77,7 @@ def mount(
         log_opens=log_opens,
         sticky=sticky,
         timeout_s=config.mount_timeout_s if timeout is None else timeout,
+        metrics=metrics,
     )
     if not foreground:
         _tell_mounted(session.output, record, directory, time.monotonic() - begun)

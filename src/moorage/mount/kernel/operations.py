@@ -70,7 +70,8 @@ class Operations:
         self._files = OpenFiles(lambda nodeid: view.open(self._node(nodeid)))
         self._directories = OpenDirectories(view, table, self._node, {} if moments is None else moments)
         self._listings = Listings(view, table, owner, self._is_kept)
-        self._failures = Failures()
+        self.failures = Failures()
+        """What went wrong so far."""
         self._holds = holds
         self._bursts = Bursts() if holds is None else None
         self.handlers = self._table_of_handlers()
@@ -104,6 +105,15 @@ class Operations:
         for opcode, handler in known.items():
             handlers[opcode] = handler
         return handlers
+
+    @property
+    def moved_ns(self) -> int | None:
+        """When the branch that is followed moved to what is shown."""
+        return self._view.moved_ns
+
+    def sizes(self) -> tuple[int, int, int]:
+        """How many files and directories are open, and how many nodeids there are."""
+        return len(self._files), len(self._directories), len(self._table)
 
     # -- names ------------------------------------------------------------------------------------
 
@@ -304,7 +314,7 @@ class Operations:
     def failed(self, error: Exception, opcode: int, nodeid: int, buffer: wire.Buffer, length: int) -> int:
         """The errno for an exception; what is not the reader's own mistake is logged, with the path."""
         what, _, path = self.about(opcode, nodeid, buffer, length).partition(" ")
-        return self._failures.errno_of(what, path, error)
+        return self.failures.errno_of(what, path, error)
 
     def about(self, opcode: int, nodeid: int, buffer: wire.Buffer, length: int) -> str:
         """What a request asks: its kind and the path."""

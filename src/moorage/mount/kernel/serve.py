@@ -19,6 +19,7 @@ from moorage.mount.kernel.operations import Operations
 from moorage.mount.kernel.passthrough import KernelBackings, OpenModes, try_out
 from moorage.mount.kernel.provenance import Provenance
 from moorage.mount.kernel.session import THREADS, Negotiated, Session, handshake
+from moorage.mount.kernel.tally import Tally
 from moorage.mount.kernel.wire import InitFlag
 from moorage.mount.sticky import Holds
 from moorage.mount.view import View
@@ -66,7 +67,10 @@ def operations_of(
     """What answers requests; `moments` as for `Operations`."""
     provenance = None if place.opens is None else Provenance(place.opens, place.mountpoint, table)
     holds = Holds() if place.sticky else None
-    return Operations(view, table, place.owner, modes, provenance, moments, holds)
+    operations = Operations(view, table, place.owner, modes, provenance, moments, holds)
+    if place.exporter is not None:
+        Tally().watch(operations, place.exporter.metrics)
+    return operations
 
 
 def serving_of(place: Place, agreed: Negotiated, *, has_passthrough: bool) -> Serving:
