@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from moorage.mount import mountinfo, notify, registry, serve
+from moorage.repository.handle import RepositoryHandle
 from tests.mount import build
 from tests.mount.conftest import clean_up, kill_later
 from tests.needs import needs_fuse, needs_libfuse
@@ -68,6 +69,13 @@ def test_a_service(repository: Path, systemd: socket.socket, driver: str) -> Non
         assert main == f"MAINPID={process.pid}"
         for _ in range(3):
             assert heard(systemd) == ["WATCHDOG=1"]
+        with RepositoryHandle.open(repository) as handle:
+            build.branch(handle, "prod", {"d": {"f": b"other"}})
+            assert (repository.parent / "mnt/d/f").read_bytes() == b"other"
+            while (said := heard(systemd)) == ["WATCHDOG=1"]:
+                pass
+        assert said[0].startswith("STATUS=serving prod of ")
+        assert said != [status]
         process.send_signal(signal.SIGTERM)
         while (said := heard(systemd)) == ["WATCHDOG=1"]:
             pass

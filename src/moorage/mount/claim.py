@@ -15,10 +15,10 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from moorage.mount import registry
+from moorage.mount import notify, registry
 from moorage.mount.log_format import fields
 from moorage.mount.registry import MountRecord
-from moorage.mount.request import MountRequest
+from moorage.mount.request import EVERYTHING, MountRequest
 
 _log = logging.getLogger(__name__)
 _SHORT = 12
@@ -61,6 +61,8 @@ class Claim:
     def shows(self, snapshot: str) -> None:
         """The snapshot (hex) that it shows from now on."""
         self._change(lambda record: replace(record, snapshot=snapshot))
+        if self._is_made:
+            notify.status(in_words(self._record))
 
     def notes(self, note: str) -> None:
         """Why it does not follow its branch; empty if it does."""
@@ -136,3 +138,10 @@ class Claim:
             registry.write(self._record)
         except OSError as error:
             _log.warning("the mount works, but `moorage mounts` will know little of it: %s", error)
+
+
+def in_words(record: MountRecord) -> str:
+    """What `systemctl status` shows of a mount."""
+    what = "everything" if record.revision == EVERYTHING else record.revision
+    snapshot = f" (snapshot {record.snapshot[:_SHORT]})" if record.snapshot else ""
+    return f"serving {what} of {record.repository}{snapshot} at {record.mountpoint}"

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-from moorage.model.digest import SHORT_HEX_LENGTH
 from moorage.mount import notify
+from moorage.mount.claim import in_words
 from moorage.mount.registry import MountRecord
-from moorage.mount.request import EVERYTHING, MountRequest
+from moorage.mount.request import MountRequest
 from moorage.mount.watchdog import Watchdog
 
 Run: TypeAlias = Callable[[MountRequest, Callable[[MountRecord], None]], None]
@@ -25,7 +25,7 @@ def serve_here(request: MountRequest, run: Run) -> MountRecord:
 
     def ready(record: MountRecord) -> None:
         records.append(record)
-        notify.ready(told(record))
+        notify.ready(in_words(record))
         interval_s = notify.interval_s()
         if interval_s is not None:
             watchdogs.append(Watchdog(record.mountpoint, interval_s))
@@ -42,10 +42,3 @@ def serve_here(request: MountRequest, run: Run) -> MountRecord:
         for watchdog in watchdogs:
             watchdog.stop()
     return records[0]
-
-
-def told(record: MountRecord) -> str:
-    """What `systemctl status` shows."""
-    what = "everything" if record.revision == EVERYTHING else record.revision
-    snapshot = f" (snapshot {record.snapshot[:SHORT_HEX_LENGTH]})" if record.snapshot else ""
-    return f"serving {what} of {record.repository}{snapshot} at {record.mountpoint}"
