@@ -22,7 +22,7 @@ from dataclasses import asdict
 from typing import TypeAlias
 
 from moorage.errors import MountError
-from moorage.mount import logs, notify, registry, reports
+from moorage.mount import given, logs, notify, registry, reports
 from moorage.mount.registry import MountRecord
 from moorage.mount.request import KERNEL, LIBFUSE, MountRequest
 
@@ -41,7 +41,7 @@ def start(request: MountRequest) -> MountRecord:
     try:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", PROGRAMS[request.driver], str(writing), json.dumps(asdict(request))],
-            pass_fds=[writing],
+            pass_fds=[writing, *given.descriptors(request.mountpoint)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

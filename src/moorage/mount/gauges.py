@@ -26,7 +26,7 @@ def of_mount(request: MountRequest, mountpoint: str) -> Source:
     version = metadata.version("moorage")
 
     def families() -> Iterator[Family]:
-        record = registry.at(mountpoint)
+        record = registry.served_by(mountpoint, os.getpid())
         labels = {"mountpoint": mountpoint, "repository": request.repository, "revision": request.revision}
         labels |= {"snapshot": record.snapshot if record else "", "version": version}
         yield gauge("moorage_mount_info", "What is mounted; always 1.", Sample(1, labels))

@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from moorage.mount import ledger_file, mountinfo, mountpoint, places
+from moorage.mount import given, ledger_file, mountinfo, mountpoint, places
 from moorage.mount.mountinfo import MountEntry
 
 
@@ -101,7 +101,7 @@ def of_server(record: MountRecord, pid: int) -> MountRecord:
 
 def write(record: MountRecord) -> None:
     """Claim a mount, replacing an earlier claim on the same place. Raises `OSError`."""
-    path = _file_of(record.mountpoint)
+    path = _file_of(record.mountpoint, record.pid)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     temporary = path.with_suffix(f".{record.pid}.tmp")
     temporary.write_text(json.dumps(to_fields(record), indent=1) + "\n", encoding="utf-8")
@@ -122,7 +122,7 @@ def from_fields(fields: dict[str, Any]) -> MountRecord:
 
 def remove(path: str, pid: int) -> None:
     """Drop the claim of process `pid` on `path`; a later one of another process stays."""
-    file = _file_of(path)
+    file = _file_of(path, pid)
     record = _read(file)
     if record is not None and record.pid == pid:
         file.unlink(missing_ok=True)
@@ -130,8 +130,8 @@ def remove(path: str, pid: int) -> None:
 
 def remove_of_server(path: str, server_pid: int) -> None:
     """Drop the claim of a supervisor that is gone, by the server that it left."""
-    record = _read(_file_of(path))
-    if record is not None and record.server_pid == server_pid:
+    record = served_by(path, server_pid)
+    if record is not None:
         remove(path, record.pid)
 
 
@@ -153,8 +153,7 @@ def own() -> list[MountRecord]:
 
 def _claimed(entries: list[MountEntry]) -> list[MountRecord]:
     found: list[MountRecord] = []
-    directory = places.records_directory()
-    for path in sorted(directory.glob("*.json")) if directory.is_dir() else ():
+    for path in _files():
         record = _read(path)
         if record is None:
             continue
@@ -166,9 +165,16 @@ def _claimed(entries: list[MountEntry]) -> list[MountRecord]:
     return sorted(found, key=lambda record: record.mountpoint)
 
 
-def at(path: str) -> MountRecord | None:
-    """What this user's processes say of the mount at `path`, without asking whether they live."""
-    return _read(_file_of(path))
+def served_by(path: str, server_pid: int) -> MountRecord | None:
+    """What is recorded of the mount at `path` that this process serves, whether there is a supervisor or not."""
+    return next(
+        (
+            record
+            for file in _files()
+            if (record := _read(file)) and record.mountpoint == path and server_pid in (record.pid, record.server_pid)
+        ),
+        None,
+    )
 
 
 def find(device: str) -> MountRecord | None:
@@ -209,7 +215,12 @@ def _is_process(pid: int, start: int, boot: str) -> bool:
 
 
 def _state_of(record: MountRecord, entries: list[MountEntry]) -> MountState | None:
-    is_mounted = any(entry.device == record.device and entry.mountpoint == record.mountpoint for entry in entries)
+    is_given = given.descriptor(record.mountpoint) is not None  # perhaps in a namespace that cannot be seen from here
+    if is_given and not is_alive(record):
+        return None
+    is_mounted = is_given or any(
+        entry.device == record.device and entry.mountpoint == record.mountpoint for entry in entries
+    )
     if has_main_process(record):
         return MountState.SERVING if is_mounted else MountState.DETACHED
     if has_server(record):
@@ -224,8 +235,15 @@ def _unclaimed(entry: MountEntry, *, is_dead: bool) -> MountRecord:
     return MountRecord(entry.mountpoint, repository, revision, 0, 0, "", "", device=entry.device, state=state)
 
 
-def _file_of(path: str) -> Path:
-    return places.records_directory() / f"{places.slug(path)}.json"
+def _files() -> list[Path]:
+    directory = places.records_directory()
+    return sorted(directory.glob("*.json")) if directory.is_dir() else []
+
+
+def _file_of(path: str, pid: int) -> Path:
+    """A place has one file, whoever serves it; a descriptor means another thing in each process."""
+    named = path if given.descriptor(path) is None else f"{path} of {pid}"
+    return places.records_directory() / f"{places.slug(named)}.json"
 
 
 def _read(path: Path) -> MountRecord | None:

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from moorage.errors import LockedError, MoorageError, MountError, MountNotFoundError
-from moorage.mount import daemon, exporter, logs, mountinfo, mountpoint, places, registry, server, supervisor
+from moorage.mount import daemon, exporter, given, logs, mountinfo, mountpoint, places, registry, server, supervisor
 from moorage.mount.foreground import serve_here
 from moorage.mount.kernel import connect
 from moorage.mount.log_format import TEXT
@@ -83,6 +83,7 @@ def mount(
         timeout_s=timeout_s,
         metrics=_absolute(metrics),
     )
+    given.check(request.mountpoint)
     if not foreground:
         return daemon.start(request)
     logs.log_in_foreground(request.log, request.log_format)
@@ -96,7 +97,8 @@ def _absolute(metrics: str) -> str:
 
 
 def _default_log(directory: Path) -> Path:
-    return places.log_file(mountpoint.real_path(directory))
+    place = os.path.abspath(directory)
+    return places.log_file(place if given.descriptor(place) is not None else mountpoint.real_path(place))
 
 
 def umount(directory: Path, *, lazy: bool = False) -> MountRecord:
@@ -106,20 +108,21 @@ def umount(directory: Path, *, lazy: bool = False) -> MountRecord:
     Returns what was mounted. Raises `MountNotFoundError`, `LockedError` (with `users`), `MountError`.
     """
     deadline = time.monotonic() + END_TIMEOUT_S
-    given = os.path.abspath(directory)
+    path = os.path.abspath(directory)
     # What the kernel lists is a real path already. To look for symlinks would be to ask the file systems on the way.
-    record = _detach(given if mountinfo.top_at(given) else mountpoint.real_path(given), lazy=lazy)
+    is_real = mountinfo.top_at(path) is not None or given.descriptor(path) is not None
+    record = _detach(path if is_real else mountpoint.real_path(path), lazy=lazy)
     if not lazy:
         _wait_for_end(record, deadline)
     return record
 
 
 def umount_all(*, lazy: bool = False) -> list[tuple[MountRecord, MoorageError | None]]:
-    """Unmount all that this user has mounted, the newest first, since it may lie in an older one; each with what kept
-    it from being unmounted. Waits for their servers as `umount` does, for all of them together."""
+    """Unmount all that moorage has mounted for this user, the newest first, since it may lie in an older one; each with
+    what kept it from being unmounted. Waits for their servers as `umount` does, for all of them together."""
     done: list[tuple[MountRecord, MoorageError | None]] = []
     for record in sorted(registry.own(), key=lambda record: record.started_ns, reverse=True):
-        if record.state is MountState.DETACHED:
+        if record.state is MountState.DETACHED or given.descriptor(record.mountpoint) is not None:
             continue
         try:
             done.append((_detach(record.mountpoint, lazy=lazy), None))
@@ -133,6 +136,8 @@ def umount_all(*, lazy: bool = False) -> list[tuple[MountRecord, MoorageError | 
 
 
 def _detach(path: str, *, lazy: bool) -> MountRecord:
+    if given.descriptor(path) is not None:
+        raise MountNotFoundError(f"{path} is no place", hint="who has mounted it unmounts it", mountpoint=path)
     entry = mountinfo.top_at(path)
     if entry is None or not entry.is_ours:
         what = "nothing is" if entry is None else f"a file system of type {entry.fstype} is"

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from moorage.errors import MountError, StorageError
-from moorage.mount import daemon, exporter, gauges, libfuse, mountpoint, places
+from moorage.mount import daemon, exporter, gauges, given, libfuse, mountpoint, places
 from moorage.mount.claim import Claim
 from moorage.mount.driver import Driver, Place, Serving
 from moorage.mount.hydration import Hydration
@@ -112,10 +112,14 @@ def resources(
 
 
 def prepare(request: MountRequest, *, covers: bool = False) -> str:
-    """The real path to mount on; with `covers` also over a mount that is there.
+    """The real path to mount on; with `covers` also over a mount that is there. What is mounted already (`given`) stays
+    as it is called.
 
     Raises `InvalidInputError`, `AlreadyExistsError`, `MountError`.
     """
+    if given.descriptor(request.mountpoint) is not None:
+        given.check(request.mountpoint)
+        return request.mountpoint
     return mountpoint.prepare(
         request.mountpoint,
         apart=[

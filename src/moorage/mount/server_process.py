@@ -17,7 +17,7 @@ from dataclasses import asdict
 from typing import Any
 
 from moorage.errors import MountError
-from moorage.mount import notify, reports
+from moorage.mount import given, notify, reports
 from moorage.mount.control import Channel, Packet
 from moorage.mount.request import MountRequest
 
@@ -31,7 +31,7 @@ class ServerProcess:
     def __init__(self, request: MountRequest, ledger: int, device: int) -> None:
         """Start it. Raises `MountError`."""
         self.channel, theirs = Channel.pair()
-        fds = [theirs.fileno(), ledger, *([device] if device >= 0 else [])]
+        fds = [theirs.fileno(), ledger, *([device] if device >= 0 else given.descriptors(request.mountpoint))]
         words = [str(theirs.fileno()), str(ledger), str(device), json.dumps(asdict(request))]
         with theirs:
             try:

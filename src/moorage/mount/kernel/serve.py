@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from moorage.mount import mountinfo
+from moorage.mount import given, mountinfo
 from moorage.mount.driver import Place, Ready, Serving
 from moorage.mount.following import Standing
 from moorage.mount.inodes import InodeTable
@@ -44,8 +44,13 @@ def serve(view: View, place: Place, ready: Ready) -> None:
 
 
 def begin(place: Place) -> tuple[int, Negotiated]:
-    """Mount, and agree with the kernel; the descriptor to serve, which the caller closes. Raises `MountError`."""
-    fd = connect.connect(place.mountpoint, place.source, allow_other=place.allow_other)
+    """Mount, unless somebody has, and agree with the kernel; the descriptor to serve, which the caller closes. Raises
+    `MountError`."""
+    fd = given.descriptor(place.mountpoint)
+    if fd is None:
+        fd = connect.connect(place.mountpoint, place.source, allow_other=place.allow_other)
+    else:
+        os.set_inheritable(fd, False)
     try:
         return fd, handshake(fd, passthrough=place.cache is not None)
     except BaseException:
@@ -75,10 +80,18 @@ def operations_of(
 
 def serving_of(place: Place, agreed: Negotiated, *, has_passthrough: bool) -> Serving:
     """What was mounted; raises its read-ahead, where that may be."""
-    entry = mountinfo.top_at(place.mountpoint)
-    device = "" if entry is None else entry.device
+    device = device_of(place)
     details = _details(agreed, connect.raise_read_ahead(device), has_passthrough=has_passthrough)
     return Serving(device, details, has_passthrough)
+
+
+def device_of(place: Place) -> str:
+    """major:minor of what is mounted there; empty where the system does not tell."""
+    fd = given.descriptor(place.mountpoint)
+    if fd is not None:
+        return given.device(fd)
+    entry = mountinfo.top_at(place.mountpoint)
+    return "" if entry is None else entry.device
 
 
 def _details(agreed: Negotiated, read_ahead_kib: int | None, *, has_passthrough: bool) -> str:

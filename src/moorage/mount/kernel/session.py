@@ -92,6 +92,8 @@ def handshake(fd: int, *, passthrough: bool = False) -> Negotiated:
         except OSError as error:
             if error.errno in _TRY_AGAIN:
                 continue
+            if error.errno == errno.EPERM:
+                raise MountError("nothing is mounted with this device yet", hint="mount first, then start") from error
             raise MountError(f"the mount went away while it was set up: {error}") from error
         _, opcode, unique, *_ = wire.HEADER_IN.unpack_from(buffer)
         if opcode != Opcode.INIT:
