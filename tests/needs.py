@@ -160,6 +160,15 @@ def namespaces_missing() -> str | None:
         return None if done.returncode == 0 else f"no mount namespaces here: {done.stderr.strip()[:200]}"
 
 
+@functools.cache
+def autofs_missing() -> str | None:
+    """A kernel with autofs, and namespaces to try it in."""
+    if missing := namespaces_missing():
+        return missing
+    with open("/proc/filesystems", encoding="ascii") as file:
+        return None if "\tautofs\n" in file.read() else "this kernel has no autofs"
+
+
 def _tool_missing(name: str) -> str | None:
     return None if shutil.which(name) else f"{name} is not installed"
 
@@ -218,4 +227,5 @@ needs_fusermount = needs(fusermount_missing)
 needs_libfuse = needs(libfuse_missing)
 needs_strace = needs(strace_missing)
 needs_namespaces = needs(namespaces_missing)
+needs_autofs = needs(autofs_missing)
 needs_loop_mounts = needs(loop_mounts_missing)

@@ -1,9 +1,13 @@
 """How does a mount go on being served after the command that made it returned?
 
 A new interpreter, not a fork of the one that asks: threads, locks and an open index do not survive a fork. `start`
-runs the program of the driver, which forks once before it does anything else, so that it belongs to init and has no
-terminal. It reports over a pipe, in one line of JSON, that the mount answers, or which error kept it from
-it; the one who asked raises that error as if it had happened there.
+runs the program of the driver, which forks once before it does anything else, so that it belongs to init. It reports
+over a pipe, in one line of JSON, that the mount answers, or which error kept it from it; the one who asked raises that
+error as if it had happened there.
+
+It leaves the process group, and with it the terminal, when the mount answers, not before: an automounter lets only
+those through to the mountpoint who are in its own, so a server that had left would wait for the mount that it is to
+make.
 
 The server's standard output and error are its log, so what the interpreter itself has to say is not lost.
 """
@@ -46,7 +50,6 @@ def start(request: MountRequest) -> MountRecord:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd="/",
-            start_new_session=True,
             env=notify.without_service(os.environ),
         )
     except OSError as error:
@@ -100,6 +103,7 @@ def main(arguments: list[str], run: Run) -> None:
     def ready(record: MountRecord) -> None:
         nonlocal reported
         reported = True
+        os.setsid()
         reports.send(pipe, {"mounted": registry.to_fields(record)})
 
     try:

@@ -118,6 +118,8 @@ class _Supervised:
             else:
                 served = self._first(what, place, hydration, Ledger(ledger_fd))
             served.session.start(self._wakeups.ended)
+            if what is not None:
+                os.setsid()  # only now: see `daemon`
             self._channel.say({"serving": True})
             self._channel.say({"note": self._note})  # also that there is none: what the last server said is over
             _log.info("process %d serves %s", os.getpid(), path)
