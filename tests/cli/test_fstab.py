@@ -182,7 +182,7 @@ def test_mount_and_umount_by_hand(store: CommandLine, tmp_path: Path) -> None:
         cat live/run.sh
         stat -c %a live/run.sh
         pid=$(grep -o '"pid": [0-9]*' $XDG_STATE_HOME/moorage/mounts/*live*.json | grep -o '[0-9]*$')
-        umount live
+        until umount live 2> /dev/null; do :; done
         ls live
         while kill -0 $pid 2>/dev/null; do :; done
         ls $XDG_STATE_HOME/moorage/mounts
@@ -210,10 +210,11 @@ def test_a_line_of_fstab(store: CommandLine, tmp_path: Path) -> None:
         mount -a                                   # what is mounted is passed over
         mount '{tmp_path}/all of it'
         cat '{tmp_path}/all of it/branches/prod/run.sh'
-        umount '{tmp_path}/all of it' {tmp_path}/live
+        until umount '{tmp_path}/all of it' 2> /dev/null; do :; done
+        until umount {tmp_path}/live 2> /dev/null; do :; done
         mount -a
         cat {tmp_path}/live/run.sh
-        umount {tmp_path}/live
+        until umount {tmp_path}/live 2> /dev/null; do :; done
         """,
     )
     script = "#!/bin/sh\n"
