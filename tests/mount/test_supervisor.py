@@ -135,6 +135,23 @@ Supervisor(request, limits).run(lambda record: print(record.server_pid, flush=Tr
     assert mountinfo.top_at(str(tmp_path / "mnt")) is None
 
 
+def test_while_no_server_can_start_who_reads_waits(mounted: Supervised) -> None:
+    root = mounted.handle.root
+    assert root is not None
+    root.rename(root.with_name("elsewhere"))
+    try:
+        kill(mounted.record.server_pid)
+        wait_until(lambda: bool(mounted.record.trouble))
+        command = [sys.executable, "-c", "import sys; print(len(open(sys.argv[1], 'rb').read()))"]
+        reader = subprocess.Popen([*command, str(mounted.path / "top3")], stdout=subprocess.PIPE, text=True)
+        wait_until(lambda: mounted.record.restarts >= 2)
+        assert reader.poll() is None
+    finally:
+        root.with_name("elsewhere").rename(root)
+    assert reader.communicate(timeout=60)[0] == "9001\n"
+    wait_until(lambda: not mounted.record.trouble)
+
+
 @needs_root
 def test_passthrough_goes_on_and_its_mode_is_kept(mounted: Supervised) -> None:
     require(passthrough_missing)
