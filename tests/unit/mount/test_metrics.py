@@ -133,7 +133,7 @@ def test_over_http(host: str) -> None:
 
 
 def test_who_asks_and_does_not_wait_harms_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exporter._Handler, "timeout", 0.05)
+    monkeypatch.setattr(exporter, "SLOWEST_S", 0.05)
     out = Exporter(Address("127.0.0.1", 0), metrics(gauge("a", "A.", 1)))
     out.start()
     assert out.address is not None
