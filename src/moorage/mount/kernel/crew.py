@@ -80,9 +80,17 @@ class Crew:
             self._fill()  # also where it has left already
         self._tell()
 
+    def fill(self) -> None:
+        """Let as many serve as at the start, as far as there is room."""
+        with self._changed:
+            self._fill()
+
     def _fill(self) -> None:
-        while not self.is_over and self.has_room and len(self._serving) < self._size:
-            self._add()
+        try:
+            while not self.is_over and self.has_room and len(self._serving) < self._size:
+                self._add()
+        except RuntimeError as error:  # this process has as many threads as it may have
+            _log.warning("%d threads serve: %s", len(self._serving), error)
 
     def end(self) -> None:
         """There is nothing left to serve: nobody comes in the place of who leaves."""
@@ -134,7 +142,11 @@ class Crew:
         worker = Worker(self._run, f"fuse-{self._number}")
         self._number += 1
         self._serving.add(worker)
-        worker.thread.start()
+        try:
+            worker.thread.start()
+        except RuntimeError:
+            self._serving.remove(worker)
+            raise
 
     def _run(self, worker: Worker) -> None:
         try:

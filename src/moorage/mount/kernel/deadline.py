@@ -276,13 +276,16 @@ class Watchdog:
 
     def _look_at_device(self) -> None:
         """Workers that are all held up do not see the end, nor what else is asked."""
-        buffer = bytearray(BUFFER_BYTES)
+        buffer = bytearray()
         while ready := self._poll.poll(0):
             if ready[0][1] & ~select.POLLIN:
                 self._crew.end()
                 return
+            if not self._crew.serving:
+                self._crew.fill()
             if self._crew.serving:
                 return
+            buffer = buffer or bytearray(BUFFER_BYTES)
             try:
                 length = os.readv(self._fd, [buffer])
             except OSError:

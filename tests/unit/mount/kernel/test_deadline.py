@@ -214,6 +214,30 @@ def test_where_no_worker_is_left_the_watchdog_refuses(
     assert one.works(3)
 
 
+def test_a_process_that_may_have_no_more_threads(
+    bench: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = bench()
+    one.ask(1)
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        one.look()
+        one.look()
+        assert answer(one.kernel)[:2] == (-errno.EIO, 1)
+        assert one.session._crew.serving == 0
+        one.kernel.send(request(Opcode.STATFS, unique=2))
+        one.look()
+        assert answer(one.kernel)[:2] == (-errno.EIO, 2)
+        assert "can't start new thread" in caplog.text
+    one.kernel.send(request(Opcode.STATFS, unique=3))
+    one.look()
+    assert answer(one.kernel)[:2] == (0, 3)
+
+
 def test_the_end_does_not_wait_for_who_is_stuck(bench: Callable[..., Bench]) -> None:
     one = bench(2)
     one.ask(1, 2)  # nobody is left to see the end
