@@ -21,7 +21,7 @@ from moorage import native
 from moorage.errors import MoorageError
 from moorage.mount import mountpoint, places, registry
 from moorage.mount.kernel import connect
-from moorage.mount.kernel.deadline import PART_OF_LIMIT, kernel_limit_s
+from moorage.mount.kernel.limit import PART_OF_LIMIT, kernel_limit_s
 from moorage.mount.registry import MountRecord, MountState
 from moorage.read.cache import FileCache
 from moorage.repository.user_folders import cache_home

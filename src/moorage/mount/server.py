@@ -26,7 +26,7 @@ from moorage.mount.claim import Claim
 from moorage.mount.driver import Driver, Place, Serving
 from moorage.mount.hydration import Hydration
 from moorage.mount.kernel import serve as kernel
-from moorage.mount.kernel.deadline import below_kernel_limit
+from moorage.mount.kernel.limit import below_kernel_limit
 from moorage.mount.log_format import fields
 from moorage.mount.metrics import Metrics
 from moorage.mount.open_log import OpenLog

@@ -11,7 +11,7 @@ import pytest
 from moorage import native
 from moorage.mount import doctor, registry
 from moorage.mount.doctor import Check, CheckStatus, checks
-from moorage.mount.kernel import connect, deadline
+from moorage.mount.kernel import connect, limit
 from moorage.mount.registry import MountRecord, MountState
 
 NAMES = [
@@ -113,7 +113,7 @@ def test_mounts_that_are_stale_slow_or_in_the_way(tmp_path: Path, monkeypatch: p
 
 def test_a_limit_on_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "timeout").write_text("30\n")
-    monkeypatch.setattr(deadline, "KERNEL_LIMITS", (str(tmp_path / "timeout"), str(tmp_path / "absent")))
+    monkeypatch.setattr(limit, "KERNEL_LIMITS", (str(tmp_path / "timeout"), str(tmp_path / "absent")))
     assert named("request-timeout").status is CheckStatus.WARN
     assert "30 s" in named("request-timeout").found
 

@@ -34,7 +34,6 @@ import select
 import sys
 import threading
 import time
-from pathlib import Path
 from typing import Protocol
 
 from moorage.mount.kernel import wire
@@ -51,9 +50,6 @@ LOOKS = 60
 LONGEST_LOOK_S = 0.5
 EARLY_LOOKS = 3
 """A request may have come just after one look, is answered at another, and the looks are not exactly in time."""
-KERNEL_LIMITS = ("/proc/sys/fs/fuse/max_request_timeout", "/proc/sys/fs/fuse/default_request_timeout")
-PART_OF_LIMIT = 0.75
-"""Of the time after which the kernel gives up on the whole mount, what a request gets from us."""
 MOST_WAITING = 32
 """Workers that were relieved and are still awaited: more requests than that wait their turn."""
 MOST_GIVEN_UP = 32
@@ -61,30 +57,6 @@ MOST_GIVEN_UP = 32
 MOST_RELIEVED = MOST_WAITING + MOST_GIVEN_UP
 _HEAD_BYTES = 512
 """Of a request: has room for the longest name."""
-
-
-def kernel_limit_s() -> int:
-    """How long a request may take before the kernel aborts the mount it belongs to; 0 without a limit."""
-    limits = []
-    for name in KERNEL_LIMITS:
-        with contextlib.suppress(OSError, ValueError):
-            limits.append(int(Path(name).read_text(encoding="ascii")))
-    return min((limit for limit in limits if limit > 0), default=0)
-
-
-def below_kernel_limit(timeout_s: float) -> float:
-    """`timeout_s`, or less where the kernel has a limit; the log says so."""
-    limit_s = kernel_limit_s()
-    if not limit_s or timeout_s <= limit_s * PART_OF_LIMIT:
-        return timeout_s
-    lowered_s = limit_s * PART_OF_LIMIT
-    _log.warning(
-        "this kernel aborts a mount when one request takes %d s: requests are answered within %g s, not %g s",
-        limit_s,
-        lowered_s,
-        timeout_s,
-    )
-    return lowered_s
 
 
 class Deadlines:

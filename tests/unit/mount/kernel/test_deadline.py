@@ -10,7 +10,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +17,7 @@ import pytest
 from moorage.mount.inodes import ROOT, InodeTable
 from moorage.mount.kernel import deadline, wire
 from moorage.mount.kernel.crew import Worker
-from moorage.mount.kernel.deadline import Deadlines, below_kernel_limit
+from moorage.mount.kernel.deadline import Deadlines
 from moorage.mount.kernel.operations import Operations
 from moorage.mount.kernel.session import Session
 from moorage.mount.kernel.wire import Opcode
@@ -359,25 +358,3 @@ def test_exactly_one_answers(watchdog: list[str]) -> None:
     for first in range(9):
         for second in range(first, 9):
             assert len(answers(watchdog, first, second)) == 1, (first, second)
-
-
-# -- limits of the kernel ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("limits", "asked", "given"), [(("0", "0"), 30, 30), (("20", "0"), 30, 15), (("60", "40"), 30, 30), (("x",), 9, 9)]
-)
-def test_deadlines_stay_below_the_kernels(
-    limits: tuple[str, ...],
-    asked: float,
-    given: float,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    for number, limit in enumerate(limits):
-        (tmp_path / str(number)).write_text(limit + "\n")
-    names = tuple(str(tmp_path / str(number)) for number in range(3))
-    monkeypatch.setattr(deadline, "KERNEL_LIMITS", names)
-    assert below_kernel_limit(asked) == given
-    assert ("aborts a mount" in caplog.text) == (given < asked)
