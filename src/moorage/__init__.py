@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from moorage.api import Repository
     from moorage.api import open_path as open  # noqa: A004  # `moorage.open`, as in `dvc.api.open`
     from moorage.errors import MoorageError
-    from moorage.mount.pinned import Pinned, resolve
-    from moorage.mount.temporary import mounted as mount
+    from moorage.mount.private.pinned import Pinned, resolve
+    from moorage.mount.private.temporary import mounted as mount
 
 __all__ = ["MoorageError", "Pinned", "Repository", "__version__", "mount", "open", "resolve"]
 
@@ -29,11 +29,11 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "MoorageError": ("moorage.errors", "MoorageError"),
-    "Pinned": ("moorage.mount.pinned", "Pinned"),
+    "Pinned": ("moorage.mount.private.pinned", "Pinned"),
     "Repository": ("moorage.api", "Repository"),
     "mount": ("moorage.mount", ""),  # a package, which can be called
     "open": ("moorage.api", "open_path"),
-    "resolve": ("moorage.mount.pinned", "resolve"),
+    "resolve": ("moorage.mount.private.pinned", "resolve"),
 }
 
 

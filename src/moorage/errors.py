@@ -6,7 +6,7 @@ mentions. The kinds below are append-only: a kind never changes its class or its
 tree.
 
 Three tables translate these errors, each in one place: exit codes in `moorage.cli.errors`, errno in
-`moorage.mount.errno_map`, and the errors of storage clients into these in `moorage.storage`.
+`moorage.mount.journal.errno_map`, and the errors of storage clients into these in `moorage.storage`.
 """
 
 from __future__ import annotations

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from moorage.mount import places, serve
+from moorage.mount import serve
+from moorage.mount.host import places
 from tests.cli.command_line import CommandLine
 from tests.needs import needs_fuse
 

@@ -22,7 +22,8 @@ from typing import Any
 
 import pytest
 
-from moorage.mount import mountinfo, registry, serve
+from moorage.mount import registry, serve
+from moorage.mount.host import mountinfo
 from moorage.mount.registry import MountRecord
 from moorage.repository.handle import RepositoryHandle
 from tests.crash.ground import IS_SOAK

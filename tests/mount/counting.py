@@ -23,11 +23,11 @@ from typing import Any
 
 import lying  # type: ignore[import-not-found]  # beside this script, which no other module is
 
-from moorage.mount import hydration, sticky
 from moorage.mount.kernel import lifetimes, operations, passthrough, serve, wire
 from moorage.mount.kernel.session import Session
 from moorage.mount.request import MountRequest
 from moorage.mount.server import run
+from moorage.mount.shown import hydration, sticky
 from moorage.repository import objects
 
 _sessions: list[Session] = []

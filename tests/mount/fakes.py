@@ -10,9 +10,9 @@ from moorage.model.digest import ContentDigest, SnapshotId, TreeId
 from moorage.model.refs import RefAction, RefKind, RefName, RefRecord
 from moorage.model.snapshot import Snapshot
 from moorage.model.tree import Entry, EntryKind, Tree
-from moorage.mount.all_branches import Everything
-from moorage.mount.following import Fixed, Following, Standing
-from moorage.mount.view import View
+from moorage.mount.shown.all_branches import Everything
+from moorage.mount.shown.following import Fixed, Following, Standing
+from moorage.mount.shown.view import View
 from tests.mount.build import MOMENT_NS, Content, Link, Program
 
 

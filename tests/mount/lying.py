@@ -6,8 +6,8 @@ import itertools
 from collections.abc import Callable
 
 from moorage.model.tree import Entry
-from moorage.mount.hydration import HydratingReader
-from moorage.mount.view import Line, Listing, Node, View
+from moorage.mount.shown.hydration import HydratingReader
+from moorage.mount.shown.view import Line, Listing, Node, View
 
 VICTIM = "300001"
 """The name of a file of the tree that is asked for."""

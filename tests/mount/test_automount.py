@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from moorage.mount import mountinfo
+from moorage.mount.host import mountinfo
 from tests.mount import build
 from tests.needs import needs_autofs, needs_fuse, needs_libfuse
 

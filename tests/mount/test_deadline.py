@@ -19,7 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from moorage.mount import mountinfo, registry, serve
+from moorage.mount import registry, serve
+from moorage.mount.host import mountinfo
 from moorage.mount.registry import MountRecord
 from moorage.read.cache import FileCache
 from moorage.read.hydrate import hydrate

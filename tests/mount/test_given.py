@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from moorage.errors import InvalidInputError, MountError, MountNotFoundError
-from moorage.mount import mountinfo, registry, serve
+from moorage.mount import registry, serve
+from moorage.mount.host import mountinfo
 from moorage.mount.registry import MountRecord, MountState
 from tests.mount import build
 from tests.mount.conftest import kill, kill_later

@@ -22,8 +22,9 @@ from moorage.errors import (
     RefNotFoundError,
     RepositoryNotFoundError,
 )
-from moorage.mount import daemon, doctor, mountinfo, places, registry, serve, server
+from moorage.mount import daemon, doctor, registry, serve, server
 from moorage.mount.doctor import CheckStatus
+from moorage.mount.host import mountinfo, places
 from moorage.mount.kernel import connect
 from moorage.mount.registry import MountRecord, MountState
 from moorage.mount.request import MountRequest

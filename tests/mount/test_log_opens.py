@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from moorage.mount import open_log, places, registry, serve
+from moorage.mount import registry, serve
+from moorage.mount.host import places
+from moorage.mount.journal import open_log
 from moorage.mount.serve import EVERYTHING
 from tests.mount import build
 from tests.mount.build import Content

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from moorage.errors import InvalidInputError, MountError
-from moorage.mount import mountinfo, registry, serve
+from moorage.mount import registry, serve
+from moorage.mount.host import mountinfo
 from moorage.mount.registry import MountRecord
 from moorage.repository.handle import RepositoryHandle
 from tests.mount import build

@@ -19,7 +19,8 @@ from typing import Any
 
 import pytest
 
-from moorage.mount import mountinfo, serve
+from moorage.mount import serve
+from moorage.mount.host import mountinfo
 from tests.mount import build
 from tests.mount.build import CHUNK_BYTES
 from tests.mount.supervised import resend_missing
@@ -34,7 +35,8 @@ PROLOGUE = """
 import json, os, sys, errno
 from pathlib import Path
 from moorage.errors import MoorageError
-from moorage.mount import mountinfo, registry, serve
+from moorage.mount import registry, serve
+from moorage.mount.host import mountinfo
 here = Path(sys.argv[1])
 """
 
@@ -254,7 +256,8 @@ def test_a_hydrated_file_is_read_from_the_cache_without_passthrough(place: Path,
 
 
 EVERYTHING = """
-from moorage.mount import open_log, places
+from moorage.mount.journal import open_log
+from moorage.mount.host import places
 record = serve.mount(here / "repository", serve.EVERYTHING, here / "mnt", log_opens=True)
 found = {"same": (here / "mnt/branches/prod/d/f").read_bytes() == bytes(range(256)) * 8192}
 found["names"] = sorted(os.listdir(here / "mnt")) + os.listdir(here / "mnt/branches")
@@ -359,7 +362,8 @@ except MoorageError as error:
 
 
 PINNED = """
-from moorage.mount import namespace, private
+from moorage.mount.host import namespace
+from moorage.mount.private import run as private
 if "refused" in sys.argv:
     namespace.enter = lambda: False
 is_mounted = "mounted" in sys.argv

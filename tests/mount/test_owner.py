@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from moorage.mount import mountinfo
+from moorage.mount.host import mountinfo
 from tests.mount.build import Content
 from tests.mount.conftest import Mount, MountIt
 from tests.needs import needs_fuse, needs_libfuse, needs_ordinary_user

@@ -15,7 +15,8 @@ from typing import Any, Protocol
 
 import pytest
 
-from moorage.mount import mountinfo, serve
+from moorage.mount import serve
+from moorage.mount.host import mountinfo
 from moorage.read.cache import FileCache
 from moorage.read.cached_file import CachedFile
 from moorage.read.hydrate import hydrate

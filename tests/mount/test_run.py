@@ -17,7 +17,9 @@ from typing import IO
 
 import pytest
 
-from moorage.mount import mountinfo, private, serve
+from moorage.mount import serve
+from moorage.mount.host import mountinfo
+from moorage.mount.private import run as private
 from tests.cli.command_line import python
 from tests.mount import build
 from tests.mount.build import Content
@@ -86,7 +88,7 @@ def servers(mount: Mount) -> list[int]:
     for name in os.listdir("/proc"):
         with contextlib.suppress(OSError):
             words = Path("/proc", name, "cmdline").read_bytes()
-            if b"moorage.mount.private_server" in words and os.fsencode(str(mount.handle.root)) in words:
+            if b"moorage.mount.private.server" in words and os.fsencode(str(mount.handle.root)) in words:
                 found.append(int(name))
     return found
 

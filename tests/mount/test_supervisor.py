@@ -15,7 +15,9 @@ from pathlib import Path
 import pytest
 
 from moorage.model.refs import RefKind, RefName
-from moorage.mount import mountinfo, open_log, places, registry, serve
+from moorage.mount import registry, serve
+from moorage.mount.host import mountinfo, places
+from moorage.mount.journal import open_log
 from moorage.mount.registry import MountState
 from moorage.mount.request import EVERYTHING
 from moorage.read.cache import FileCache
@@ -112,9 +114,9 @@ def test_a_server_that_hangs_is_replaced(tmp_path: Path) -> None:
         build.branch(handle, "prod", FILES)
     (tmp_path / "mnt").mkdir()
     program = f"""
-from moorage.mount import logs
+from moorage.mount.journal import logs
 from moorage.mount.request import MountRequest
-from moorage.mount.supervisor import Limits, Supervisor
+from moorage.mount.supervise.supervisor import Limits, Supervisor
 logs.log_in_foreground("", "text")
 limits = Limits(ask_every_s=0.2, answer_s=1.0, tick_s=0.1)
 request = MountRequest({str(tmp_path / "repository")!r}, "prod", {str(tmp_path / "mnt")!r}, cache_bytes=0)
@@ -325,9 +327,9 @@ def test_a_kernel_that_cannot_send_again_gets_another_mount(tmp_path: Path) -> N
         build.branch(handle, "prod", FILES)
     (tmp_path / "mnt").mkdir()
     program = f"""
-from moorage.mount import logs
+from moorage.mount.journal import logs
 from moorage.mount.request import MountRequest
-from moorage.mount.supervisor import Supervisor
+from moorage.mount.supervise.supervisor import Supervisor
 logs.log_in_foreground("", "text")
 request = MountRequest({str(tmp_path / "repository")!r}, "prod", {str(tmp_path / "mnt")!r}, cache_bytes=0)
 supervisor = Supervisor(request)

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from moorage.mount import mountinfo, notify, registry, serve
+from moorage.mount import registry, serve
+from moorage.mount.host import mountinfo, notify
 from moorage.repository.handle import RepositoryHandle
 from tests.mount import build
 from tests.mount.conftest import clean_up, kill_later

@@ -16,9 +16,10 @@ import pytest
 
 import moorage
 from moorage.errors import InvalidInputError, MountError, RefNotFoundError, RepositoryNotFoundError
-from moorage.mount import daemon, mountinfo, registry, serve
+from moorage.mount import daemon, registry, serve
+from moorage.mount.host import mountinfo
 from moorage.mount.kernel import connect
-from moorage.mount.temporary import MountOptions
+from moorage.mount.private.temporary import MountOptions
 from tests.mount import build
 from tests.mount.conftest import kill_later
 from tests.needs import needs_fuse
@@ -162,6 +163,6 @@ def test_its_options_are_those_of_mount() -> None:
 
 
 def test_the_name_stays_callable_whatever_is_imported() -> None:
-    for program in ("import moorage.mount.places", "from moorage.mount import serve", "import moorage"):
+    for program in ("import moorage.mount.host.places", "from moorage.mount import serve", "import moorage"):
         check = f"{program}; import sys, moorage; assert callable(moorage.mount)"
         subprocess.run([sys.executable, "-c", check], check=True)

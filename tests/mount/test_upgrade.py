@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from moorage.errors import MountError, MountNotFoundError, RefNotFoundError
-from moorage.mount import mountinfo, registry, serve
+from moorage.mount import registry, serve
+from moorage.mount.host import mountinfo
 from moorage.mount.registry import MountState
 from tests.mount import build
 from tests.mount.conftest import kill, wait_for_end

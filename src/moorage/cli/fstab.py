@@ -29,7 +29,7 @@ from moorage.cli.session import repository_path
 from moorage.cli.style import shown
 from moorage.errors import InvalidInputError, MoorageError, MountError
 from moorage.mount import serve
-from moorage.mount.owner import group_id, umask_of, user_id
+from moorage.mount.host.owner import group_id, umask_of, user_id
 
 OK, USAGE, INTERRUPTED, FAILED = 0, 1, 8, 32
 """Of mount(8)."""

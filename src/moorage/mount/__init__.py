@@ -1,11 +1,12 @@
 """How a branch, a tag or a snapshot becomes a read-only directory of the operating system.
 
-`view` is the file system without any protocol; `kernel` speaks the FUSE protocol on `/dev/fuse` and `libfuse` goes
-through libfuse, both thin over the view. `serve` mounts and unmounts, `registry` knows what is mounted, `doctor` says
-what a machine lacks.
+From the bottom: `host` knows the machine, `journal` writes down what happens, `shown` is the file system as values,
+without a protocol; `kernel` speaks the FUSE protocol on `/dev/fuse` and `libfuse` goes through libfuse, both thin over
+`shown.view`. `ledger` is what the next server must know, and `supervise` starts it. `serve` mounts and unmounts,
+`registry` knows what is mounted, `doctor` says what a machine lacks, `private` gives one program a mount of its own.
 
-The package may be called: `moorage.mount(repo, "prod")` is `temporary.mounted`. A function of that name would give
-way to the package as soon as anything in here is imported.
+The package may be called: `moorage.mount(repo, "prod")` is `private.temporary.mounted`. A function of that name would
+give way to the package as soon as anything in here is imported.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ class _Callable(ModuleType):
     """What `moorage.mount` is."""
 
     def __call__(self, *arguments: Any, **options: Any) -> AbstractContextManager[Path]:
-        """As `temporary.mounted`, which is imported now: what only wants to know where a log lies needs none of it."""
-        found: AbstractContextManager[Path] = import_module(f"{__name__}.temporary").mounted(*arguments, **options)
+        """As `private.temporary.mounted`, imported now: what only wants to know where a log lies needs none of it."""
+        temporary = import_module(f"{__name__}.private.temporary")
+        found: AbstractContextManager[Path] = temporary.mounted(*arguments, **options)
         return found
 
 

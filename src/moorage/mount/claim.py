@@ -15,8 +15,9 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from moorage.mount import notify, registry
-from moorage.mount.log_format import fields
+from moorage.mount import registry
+from moorage.mount.host import notify
+from moorage.mount.journal.log_format import fields
 from moorage.mount.registry import MountRecord
 from moorage.mount.request import EVERYTHING, MountRequest
 

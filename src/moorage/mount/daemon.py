@@ -26,13 +26,15 @@ from dataclasses import asdict
 from typing import TypeAlias
 
 from moorage.errors import MountError
-from moorage.mount import given, logs, notify, registry, reports
+from moorage.mount import given, registry
+from moorage.mount.host import notify
+from moorage.mount.journal import logs, reports
 from moorage.mount.registry import MountRecord
 from moorage.mount.request import KERNEL, LIBFUSE, MountRequest
 
 Run: TypeAlias = Callable[[MountRequest, Callable[[MountRecord], None]], None]
 """Mounts, serves until it is unmounted, and calls its second argument when the mount answers."""
-PROGRAMS = {KERNEL: "moorage.mount.supervisor", LIBFUSE: "moorage.mount.server"}
+PROGRAMS = {KERNEL: "moorage.mount.supervise.supervisor", LIBFUSE: "moorage.mount.server"}
 START_TIMEOUT_S = 60.0
 """Opening a repository may mean building its index."""
 

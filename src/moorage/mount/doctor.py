@@ -19,7 +19,8 @@ from pathlib import Path
 
 from moorage import native
 from moorage.errors import MoorageError
-from moorage.mount import mountpoint, places, registry
+from moorage.mount import mountpoint, registry
+from moorage.mount.host import places
 from moorage.mount.kernel import connect
 from moorage.mount.kernel.limit import PART_OF_LIMIT, kernel_limit_s
 from moorage.mount.registry import MountRecord, MountState

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-from moorage.mount.exporter import Exporter
-from moorage.mount.open_log import OpenLog
-from moorage.mount.owner import Owner
-from moorage.mount.patience import Patience
-from moorage.mount.view import View
+from moorage.mount.host.owner import Owner
+from moorage.mount.journal.exporter import Exporter
+from moorage.mount.journal.open_log import OpenLog
+from moorage.mount.shown.patience import Patience
+from moorage.mount.shown.view import View
 
 
 @dataclass(frozen=True, slots=True)

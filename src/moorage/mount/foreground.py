@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-from moorage.mount import notify
 from moorage.mount.claim import in_words
+from moorage.mount.host import notify
 from moorage.mount.registry import MountRecord
 from moorage.mount.request import MountRequest
 from moorage.mount.watchdog import Watchdog

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from importlib import metadata
 
 from moorage.mount import registry
-from moorage.mount.hydration import Hydration
-from moorage.mount.metrics import Family, Sample, Source, counter, gauge
-from moorage.mount.patience import Patience
+from moorage.mount.journal.metrics import Family, Sample, Source, counter, gauge
 from moorage.mount.request import MountRequest
+from moorage.mount.shown.hydration import Hydration
+from moorage.mount.shown.patience import Patience
 
 _PAGE_BYTES = resource.getpagesize()
 _BEGAN_S = time.time()

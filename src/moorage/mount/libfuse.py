@@ -26,13 +26,13 @@ from types import ModuleType
 from typing import ParamSpec, TypeAlias, TypeVar
 
 from moorage.errors import MountError, PathNotFoundError
-from moorage.mount import mountinfo
 from moorage.mount.driver import Place, Ready, Serving
-from moorage.mount.failures import Failures
+from moorage.mount.host import mountinfo
+from moorage.mount.host.owner import Owner
+from moorage.mount.journal.failures import Failures
+from moorage.mount.journal.open_log import Opened, caller_of
 from moorage.mount.kernel.wire import BLOCK_BYTES, FOREVER_S, NAME_MAX_BYTES
-from moorage.mount.open_log import Opened, caller_of
-from moorage.mount.owner import Owner
-from moorage.mount.view import Listing, Node, Reader, View, no_xattr, target_of
+from moorage.mount.shown.view import Listing, Node, Reader, View, no_xattr, target_of
 
 _log = logging.getLogger(__name__)
 _P = ParamSpec("_P")

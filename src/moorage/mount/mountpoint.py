@@ -22,7 +22,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from moorage.errors import AlreadyExistsError, InvalidInputError, LockedError, MountError
-from moorage.mount import mountinfo
+from moorage.mount.host import mountinfo
 from moorage.mount.kernel import connect
 
 SAME, CONTAINS, INSIDE = "is", "contains", "is inside"

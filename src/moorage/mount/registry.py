@@ -22,8 +22,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from moorage.mount import given, ledger_file, mountinfo, mountpoint, places
-from moorage.mount.mountinfo import MountEntry
+from moorage.mount import given, mountpoint
+from moorage.mount.host import mountinfo, places
+from moorage.mount.host.mountinfo import MountEntry
+from moorage.mount.ledger import file as ledger_file
 
 
 class MountState(enum.StrEnum):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from moorage.errors import InvalidInputError
-from moorage.mount.log_format import formatter
+from moorage.mount.journal.log_format import formatter
 
 EVERYTHING = "--all"
 """What stands for a revision in a mount of everything; no ref can be called so."""

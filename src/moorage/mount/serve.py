@@ -12,12 +12,15 @@ import time
 from pathlib import Path
 
 from moorage.errors import LockedError, MoorageError, MountError, MountNotFoundError
-from moorage.mount import daemon, exporter, given, logs, mountinfo, mountpoint, places, registry, server, supervisor
+from moorage.mount import daemon, given, mountpoint, registry, server
 from moorage.mount.foreground import serve_here
+from moorage.mount.host import mountinfo, places
+from moorage.mount.journal import exporter, logs
+from moorage.mount.journal.log_format import TEXT
 from moorage.mount.kernel import connect
-from moorage.mount.log_format import TEXT
 from moorage.mount.registry import MountRecord, MountState
 from moorage.mount.request import DEFAULT_TIMEOUT_S, EVERYTHING, KERNEL, MountRequest
+from moorage.mount.supervise import supervisor
 
 __all__ = ["EVERYTHING", "mount", "umount", "umount_all", "upgrade"]
 

@@ -21,20 +21,22 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from moorage.errors import MountError, StorageError
-from moorage.mount import daemon, exporter, gauges, given, libfuse, mountpoint, places
+from moorage.mount import daemon, gauges, given, libfuse, mountpoint
 from moorage.mount.claim import Claim
 from moorage.mount.driver import Driver, Place, Serving
-from moorage.mount.hydration import Hydration
+from moorage.mount.host import places
+from moorage.mount.host.owner import Owner
+from moorage.mount.journal import exporter
+from moorage.mount.journal.log_format import fields
+from moorage.mount.journal.metrics import Metrics
+from moorage.mount.journal.open_log import OpenLog
 from moorage.mount.kernel import serve as kernel
 from moorage.mount.kernel.limit import below_kernel_limit
-from moorage.mount.log_format import fields
-from moorage.mount.metrics import Metrics
-from moorage.mount.open_log import OpenLog
-from moorage.mount.owner import Owner
-from moorage.mount.patience import Patience
 from moorage.mount.registry import MountRecord
 from moorage.mount.request import KERNEL, LIBFUSE, MountRequest
-from moorage.mount.shown import of_request
+from moorage.mount.shown.hydration import Hydration
+from moorage.mount.shown.patience import Patience
+from moorage.mount.shown.revision import of_request
 from moorage.native.freed_memory import keep_freed_memory
 from moorage.read.cache import FileCache
 from moorage.repository.handle import RepositoryHandle

@@ -14,7 +14,8 @@ import logging
 import subprocess
 import threading
 
-from moorage.mount import mountpoint, notify
+from moorage.mount import mountpoint
+from moorage.mount.host import notify
 
 _log = logging.getLogger(__name__)
 

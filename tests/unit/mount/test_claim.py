@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from moorage.mount import mountinfo, registry
+from moorage.mount import registry
 from moorage.mount.claim import Claim
-from moorage.mount.mountinfo import MountEntry
+from moorage.mount.host import mountinfo
+from moorage.mount.host.mountinfo import MountEntry
 from moorage.mount.registry import MountRecord, MountState
 from moorage.mount.request import MountRequest
 from tests.needs import needs_linux

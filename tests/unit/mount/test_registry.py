@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from moorage.mount import mountinfo, places, registry
-from moorage.mount.mountinfo import MountEntry
+from moorage.mount import registry
+from moorage.mount.host import mountinfo, places
+from moorage.mount.host.mountinfo import MountEntry
 from moorage.mount.registry import MountRecord, MountState, from_fields, mounts, of_this_process, to_fields
 from tests.needs import needs_linux
 

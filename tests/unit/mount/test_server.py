@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from moorage.errors import InvalidInputError, MoorageError, MountError, NewerFormatError, RefNotFoundError
-from moorage.mount import daemon, reports
-from moorage.mount.hydration import Hydration
+from moorage.mount import daemon
+from moorage.mount.journal import reports
 from moorage.mount.registry import MountRecord, to_fields
 from moorage.mount.request import MountRequest
-from moorage.mount.shown import of_revision
+from moorage.mount.shown.hydration import Hydration
+from moorage.mount.shown.revision import of_revision
 from moorage.read.resolve import resolve
 from tests.mount import build
 

@@ -20,7 +20,7 @@ from moorage.cli.records import mount_record
 from moorage.cli.session import Session
 from moorage.cli.style import shown
 from moorage.mount import registry, serve
-from moorage.mount.owner import group_id, umask_of, user_id
+from moorage.mount.host.owner import group_id, umask_of, user_id
 from moorage.mount.registry import MountRecord
 
 app = typer.Typer()

@@ -21,8 +21,8 @@ from moorage.model.digest import SHORT_HEX_LENGTH
 from moorage.mount import doctor as machine
 from moorage.mount import registry
 from moorage.mount.doctor import Check, CheckStatus
+from moorage.mount.host.unit import unit
 from moorage.mount.registry import MountRecord, MountState
-from moorage.mount.unit import unit
 from moorage.read.cache import FileCache
 
 app = typer.Typer()

@@ -11,7 +11,7 @@ from moorage.cli.arguments import REVISION_HELP, complete_revisions
 from moorage.cli.config import parse_size, read_config
 from moorage.cli.options import Command
 from moorage.cli.session import Session
-from moorage.mount import private
+from moorage.mount.private import run as private
 
 app = typer.Typer()
 

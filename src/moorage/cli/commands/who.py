@@ -18,8 +18,8 @@ from moorage.cli.style import Style, shown
 from moorage.errors import InvalidInputError
 from moorage.model.digest import SHORT_HEX_LENGTH
 from moorage.model.tree import EntryKind
-from moorage.mount import who as opened
-from moorage.mount.who import Opening, Question
+from moorage.mount.journal import who as opened
+from moorage.mount.journal.who import Opening, Question
 from moorage.read.resolve import parse_location
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

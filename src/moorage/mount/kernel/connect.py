@@ -25,7 +25,7 @@ import time
 from typing import NoReturn
 
 from moorage.errors import LockedError, MountError, MountNotFoundError
-from moorage.mount import mountinfo
+from moorage.mount.host import mountinfo
 
 DEVICE = "/dev/fuse"
 FUSERMOUNT = "fusermount3"

@@ -36,12 +36,12 @@ import threading
 import time
 from typing import Protocol
 
+from moorage.mount.journal.log_format import fields
 from moorage.mount.kernel import wire
 from moorage.mount.kernel.crew import BUFFER_BYTES, Crew, Worker
 from moorage.mount.kernel.unthinking import Handler
 from moorage.mount.kernel.wire import Opcode
-from moorage.mount.log_format import fields
-from moorage.mount.patience import Patience
+from moorage.mount.shown.patience import Patience
 
 _log = logging.getLogger(__name__)
 

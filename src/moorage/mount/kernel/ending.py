@@ -17,7 +17,7 @@ from types import FrameType, TracebackType
 from typing import Self
 
 from moorage.errors import LockedError, MoorageError, MountNotFoundError
-from moorage.mount import mountinfo, notify
+from moorage.mount.host import mountinfo, notify
 from moorage.mount.kernel import connect
 
 _log = logging.getLogger(__name__)

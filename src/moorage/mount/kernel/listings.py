@@ -15,12 +15,12 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 
-from moorage.mount.inodes import InodeTable
+from moorage.mount.host.owner import Owner
 from moorage.mount.kernel import wire
 from moorage.mount.kernel.opened import OpenDirectory
 from moorage.mount.kernel.unthinking import Reply
-from moorage.mount.owner import Owner
-from moorage.mount.view import Node, View
+from moorage.mount.shown.inodes import InodeTable
+from moorage.mount.shown.view import Node, View
 
 _DOTS = 2
 """Positions 0 and 1 of a listing are `.` and `..`. The kernel asks with a page at least, which has room for both."""

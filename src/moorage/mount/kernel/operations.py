@@ -24,9 +24,8 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 
 from moorage.model.tree import EntryKind
-from moorage.mount.failures import Failures
-from moorage.mount.following import Standing
-from moorage.mount.inodes import ROOT, InodeTable
+from moorage.mount.host.owner import Owner
+from moorage.mount.journal.failures import Failures
 from moorage.mount.kernel import wire
 from moorage.mount.kernel.lifetimes import Bursts
 from moorage.mount.kernel.listings import Listings
@@ -35,9 +34,10 @@ from moorage.mount.kernel.passthrough import OpenModes
 from moorage.mount.kernel.provenance import Provenance
 from moorage.mount.kernel.unthinking import Handler, Reply, without_thought
 from moorage.mount.kernel.wire import FOREVER_S, Opcode, OpenFlag
-from moorage.mount.owner import Owner
-from moorage.mount.sticky import Holds
-from moorage.mount.view import Node, View, no_xattr, target_of
+from moorage.mount.shown.following import Standing
+from moorage.mount.shown.inodes import ROOT, InodeTable
+from moorage.mount.shown.sticky import Holds
+from moorage.mount.shown.view import Node, View, no_xattr, target_of
 
 _WRITE_FLAGS = os.O_ACCMODE | os.O_TRUNC | os.O_CREAT | os.O_APPEND
 _FILE_FLAGS = OpenFlag.KEEP_CACHE | OpenFlag.NOFLUSH

@@ -13,11 +13,11 @@ from __future__ import annotations
 import time
 from typing import NamedTuple
 
-from moorage.mount.following import Standing
-from moorage.mount.inodes import InodeTable
+from moorage.mount.journal.open_log import Caller, Opened, OpenLog, caller_of
 from moorage.mount.kernel import wire
-from moorage.mount.open_log import Caller, Opened, OpenLog, caller_of
-from moorage.mount.view import Node
+from moorage.mount.shown.following import Standing
+from moorage.mount.shown.inodes import InodeTable
+from moorage.mount.shown.view import Node
 from moorage.repository.lru import LruCache
 
 _MOST_WALKS = 4096

@@ -9,10 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from moorage.mount import given, mountinfo
+from moorage.mount import given
 from moorage.mount.driver import Place, Ready, Serving
-from moorage.mount.following import Standing
-from moorage.mount.inodes import InodeTable
+from moorage.mount.host import mountinfo
 from moorage.mount.kernel import connect
 from moorage.mount.kernel.ending import SIGNALS, Wakeups, take_away, wait_for_end
 from moorage.mount.kernel.operations import Operations
@@ -21,8 +20,10 @@ from moorage.mount.kernel.provenance import Provenance
 from moorage.mount.kernel.session import THREADS, Negotiated, Session, handshake
 from moorage.mount.kernel.tally import Tally
 from moorage.mount.kernel.wire import InitFlag
-from moorage.mount.sticky import Holds
-from moorage.mount.view import View
+from moorage.mount.shown.following import Standing
+from moorage.mount.shown.inodes import InodeTable
+from moorage.mount.shown.sticky import Holds
+from moorage.mount.shown.view import View
 
 
 def serve(view: View, place: Place, ready: Ready) -> None:

@@ -31,7 +31,7 @@ from moorage.mount.kernel.crew import BUFFER_BYTES, Crew, Worker
 from moorage.mount.kernel.deadline import MOST_RELIEVED, Deadlines, Watchdog
 from moorage.mount.kernel.operations import Operations
 from moorage.mount.kernel.wire import InitFlag, Opcode
-from moorage.mount.patience import Patience
+from moorage.mount.shown.patience import Patience
 
 _log = logging.getLogger(__name__)
 

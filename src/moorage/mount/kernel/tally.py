@@ -17,11 +17,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from time import perf_counter_ns
 
+from moorage.mount.journal.metrics import HISTOGRAM, Family, Metrics, Sample, counter, gauge
 from moorage.mount.kernel import wire
 from moorage.mount.kernel.operations import Operations
 from moorage.mount.kernel.unthinking import Handler, Reply
 from moorage.mount.kernel.wire import Opcode, OpenFlag
-from moorage.mount.metrics import HISTOGRAM, Family, Metrics, Sample, counter, gauge
 
 _LENGTHS = 64
 BUCKETS = range(12, 37, 2)

@@ -44,7 +44,7 @@ import enum
 from struct import Struct
 from typing import TypeAlias
 
-from moorage.mount.owner import Owner
+from moorage.mount.host.owner import Owner
 
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
 """What a request lies in."""

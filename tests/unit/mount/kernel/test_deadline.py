@@ -14,15 +14,15 @@ from typing import Any
 
 import pytest
 
-from moorage.mount.inodes import ROOT, InodeTable
+from moorage.mount.host.owner import Owner
 from moorage.mount.kernel import deadline, wire
 from moorage.mount.kernel.crew import Worker
 from moorage.mount.kernel.deadline import Deadlines
 from moorage.mount.kernel.operations import Operations
 from moorage.mount.kernel.session import Session
 from moorage.mount.kernel.wire import Opcode
-from moorage.mount.owner import Owner
-from moorage.mount.patience import Patience
+from moorage.mount.shown.inodes import ROOT, InodeTable
+from moorage.mount.shown.patience import Patience
 from tests.mount.fakes import FakeRepository
 from tests.unit.mount.kernel.test_session import TIMEOUT_S, answer, request
 

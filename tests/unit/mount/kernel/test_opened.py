@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from moorage.mount.following import Standing
-from moorage.mount.inodes import ROOT, InodeTable
 from moorage.mount.kernel.opened import OpenDirectories, OpenDirectory, OpenFiles
-from moorage.mount.view import Node, View
+from moorage.mount.shown.following import Standing
+from moorage.mount.shown.inodes import ROOT, InodeTable
+from moorage.mount.shown.view import Node, View
 from tests.mount.fakes import Bytes, FakeRepository
 
 

@@ -10,14 +10,14 @@ import struct
 import pytest
 
 from moorage.errors import CorruptDataError
-from moorage.mount.following import Fixed
-from moorage.mount.inodes import ROOT, InodeTable
+from moorage.mount.host.owner import Owner
 from moorage.mount.kernel import wire
 from moorage.mount.kernel.operations import Operations
 from moorage.mount.kernel.unthinking import MUTATING, Reply
 from moorage.mount.kernel.wire import FOREVER_S, Opcode, OpenFlag
-from moorage.mount.owner import Owner
-from moorage.mount.view import View
+from moorage.mount.shown.following import Fixed
+from moorage.mount.shown.inodes import ROOT, InodeTable
+from moorage.mount.shown.view import View
 from tests.mount.build import Content, Link
 from tests.mount.fakes import FakeRepository, failing
 

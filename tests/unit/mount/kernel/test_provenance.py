@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from moorage.mount.inodes import ROOT, InodeTable
+from moorage.mount.host.owner import Owner
+from moorage.mount.journal.open_log import OpenLog, lines_of
 from moorage.mount.kernel import wire
 from moorage.mount.kernel.operations import Operations
 from moorage.mount.kernel.provenance import Provenance
 from moorage.mount.kernel.wire import FOREVER_S, Opcode
-from moorage.mount.open_log import OpenLog, lines_of
-from moorage.mount.owner import Owner
+from moorage.mount.shown.inodes import ROOT, InodeTable
 from tests.mount.build import Content
 from tests.mount.fakes import FakeRepository
 

@@ -13,13 +13,13 @@ from collections.abc import Iterator
 import pytest
 
 from moorage.errors import MountError
-from moorage.mount.inodes import ROOT, InodeTable
+from moorage.mount.host.owner import Owner
 from moorage.mount.kernel import session as sessions
 from moorage.mount.kernel import wire
 from moorage.mount.kernel.operations import Operations
 from moorage.mount.kernel.session import Session, handshake
 from moorage.mount.kernel.wire import InitFlag, Opcode
-from moorage.mount.owner import Owner
+from moorage.mount.shown.inodes import ROOT, InodeTable
 from tests.mount.fakes import FakeRepository
 
 TIMEOUT_S = 30

@@ -7,14 +7,14 @@ import os
 
 import pytest
 
-from moorage.mount.inodes import ROOT, InodeTable
+from moorage.mount.host.owner import Owner
+from moorage.mount.journal.metrics import Metrics
 from moorage.mount.kernel import tally, wire
 from moorage.mount.kernel.operations import Operations
 from moorage.mount.kernel.tally import Tally
 from moorage.mount.kernel.unthinking import Reply
 from moorage.mount.kernel.wire import Opcode
-from moorage.mount.metrics import Metrics
-from moorage.mount.owner import Owner
+from moorage.mount.shown.inodes import ROOT, InodeTable
 from tests.mount.fakes import FakeRepository
 
 CONTENT = b"data" * 1000

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from moorage.mount.host.owner import Owner
 from moorage.mount.kernel import wire
 from moorage.mount.kernel.wire import InitFlag
-from moorage.mount.owner import Owner
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""What of the machine does a mount deal with? Its table of mounts, users, folders, namespaces and service manager."""

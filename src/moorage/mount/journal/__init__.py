@@ -1,0 +1,1 @@
+"""What is written down of a mount? Its log, who opened what, what failed, and numbers."""

@@ -1,0 +1,57 @@
+"""Where do the processes behind a mount log?
+
+A file that several of them append to, or the standard error of one that runs in the foreground.
+"""
+
+from __future__ import annotations
+
+import logging
+import logging.handlers
+import os
+import sys
+from pathlib import Path
+
+from moorage.errors import MountError
+from moorage.mount.journal.log_format import formatter
+
+LOG_BYTES = 4 * 1024 * 1024
+LOG_GENERATIONS = 2
+
+
+def open_log(path: str) -> None:
+    """Make the log and its directory, so that a place that cannot be written is an error here."""
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with open(path, "ab"):
+            pass
+    except OSError as error:
+        raise MountError(f"cannot log to {path}: {error.strerror}", hint="name another file with --log") from error
+
+
+def log_to(path: str, log_format: str, *, rotates: bool) -> None:
+    """Send what is logged, in that format, and whatever the interpreter says, to `path`; of several processes one makes
+    a new file when it has grown, and the others follow."""
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    os.dup2(fd, 1)
+    os.dup2(fd, 2)
+    os.close(fd)
+    handler: logging.Handler = logging.handlers.WatchedFileHandler(path)
+    if rotates:
+        handler = logging.handlers.RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=LOG_GENERATIONS)
+    _handle(logging.getLogger(), handler, log_format)
+
+
+def log_in_foreground(path: str, log_format: str) -> None:
+    """Log to `path`, or to the standard error if nobody has set up anything else."""
+    logger = logging.getLogger("moorage")
+    if path:
+        open_log(path)
+        _handle(logger, logging.handlers.WatchedFileHandler(path), log_format)
+    elif not logger.hasHandlers():
+        _handle(logger, logging.StreamHandler(sys.stderr), log_format)
+
+
+def _handle(logger: logging.Logger, handler: logging.Handler, log_format: str) -> None:
+    handler.setFormatter(formatter(log_format))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)

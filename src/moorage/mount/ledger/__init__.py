@@ -1,0 +1,1 @@
+"""What does the next server of a mount have to know? See `ledger`."""

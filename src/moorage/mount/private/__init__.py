@@ -1,0 +1,1 @@
+"""How does one program have a mount, or a path, of its own?"""

@@ -1,0 +1,1 @@
+"""What does a mount show, as values and without a protocol? See `view`."""

@@ -1,0 +1,1 @@
+"""How does a mount survive the death of its server? See `supervisor`."""
