@@ -23,6 +23,8 @@ from tests.needs import needs_fuse, needs_libfuse, needs_root
 
 pytestmark = [needs_fuse, needs_root]
 
+NUMBER = 900
+"""Of a descriptor; higher than any that these tests have open."""
 READ_ONLY_NO_SUID_NO_DEVICES = 1 | 2 | 4
 DRIVERS = ["kernel", pytest.param("libfuse", marks=needs_libfuse)]
 
@@ -109,11 +111,11 @@ def test_two_of_the_same_number(repository: Path, place: Path, tmp_path: Path) -
     records = []
     for at in (place, tmp_path / "second"):
         fd = mounted_by_a_runtime(at)
-        os.dup2(fd, 97, inheritable=True)
+        os.dup2(fd, NUMBER, inheritable=True)
         os.close(fd)
-        records.append(hand_over(repository, 97))
+        records.append(hand_over(repository, NUMBER))
     try:
-        listed = [one.pid for one in registry.own() if one.mountpoint == "/dev/fd/97"]
+        listed = [one.pid for one in registry.own() if one.mountpoint == f"/dev/fd/{NUMBER}"]
         assert sorted(listed) == sorted(record.pid for record in records)
         for at in (place, tmp_path / "second"):
             assert (at / "d/f").read_bytes() == b"data"

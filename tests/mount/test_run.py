@@ -172,7 +172,9 @@ def test_the_exit_code_is_the_programs(still: Mount) -> None:
 
 def test_signals_that_python_ignores_are_not_ignored(still: Mount) -> None:
     code, out, _ = outcome(still, "sh", "-c", "grep SigIgn /proc/self/status")
-    assert (code, int(out.split()[1], 16)) == (0, 0)
+    ignored = int(out.split()[1], 16)
+    # Others may be ignored, as they were when these tests were started.
+    assert (code, [number for number in (signal.SIGPIPE, signal.SIGXFSZ) if ignored >> number - 1 & 1]) == (0, [])
 
 
 def test_its_rights_are_what_they_were(still: Mount) -> None:
