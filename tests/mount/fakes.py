@@ -25,7 +25,13 @@ class Bytes:
 
     def read_at(self, offset: int, size: int) -> bytes:
         """As `FileReader`."""
-        return self._data[offset : offset + size]
+        return b"".join(self.parts_at(offset, size))
+
+    def parts_at(self, offset: int, size: int) -> list[bytes | memoryview]:
+        """As `FileReader`: in two pieces where there is more than a byte."""
+        data = self._data[offset : offset + size]
+        half = len(data) // 2
+        return [part for part in (data[:half], memoryview(data)[half:]) if part]
 
     def hydrated(self) -> None:
         """Memory is no file."""
@@ -175,7 +181,7 @@ def failing(error: Exception) -> Callable[..., Bytes]:
     """An `open_file` whose every read fails."""
 
     class _Failing(Bytes):
-        def read_at(self, offset: int, size: int) -> bytes:
+        def parts_at(self, offset: int, size: int) -> list[bytes | memoryview]:
             raise error
 
     return lambda *_: _Failing(b"")

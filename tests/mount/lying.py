@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 
+from moorage.format.stored import Bytes
 from moorage.model.tree import Entry
 from moorage.mount.shown.hydration import HydratingReader
 from moorage.mount.shown.view import Line, Listing, Node, View
@@ -15,15 +16,16 @@ VICTIM = "300001"
 
 def _lie_once_in_data() -> None:
     """One bit of one read."""
-    honest, reads = HydratingReader.read_at, itertools.count(1)
+    honest, reads = HydratingReader.parts_at, itertools.count(1)
 
-    def read_at(self: HydratingReader, offset: int, size: int) -> bytes:
-        data = honest(self, offset, size)
+    def parts_at(self: HydratingReader, offset: int, size: int) -> list[Bytes]:
+        parts = honest(self, offset, size)
         if next(reads) != 10:
-            return data
-        return data[:-1] + bytes([data[-1] ^ 1])
+            return parts
+        data = b"".join(parts)
+        return [data[:-1], bytes([data[-1] ^ 1])]
 
-    setattr(HydratingReader, "read_at", read_at)  # noqa: B010 - to break it is the point
+    setattr(HydratingReader, "parts_at", parts_at)  # noqa: B010 - to break it is the point
 
 
 def _change(lie: Callable[[Node], Node]) -> None:

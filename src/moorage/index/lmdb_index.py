@@ -34,7 +34,7 @@ _PACKS, _SEGMENTS, _RETIRED = b"\x10", b"\x11", b"\x12"
 _PLACE = struct.Struct("<8sQIIB")
 _CRC = struct.Struct("<I")
 _PACK_KEY_BYTES = 8
-_CODECS = frozenset(Codec)
+_CODECS = {int(codec): codec for codec in Codec}
 
 
 Bytes: TypeAlias = bytes | memoryview
@@ -89,7 +89,7 @@ class LmdbIndex(Index):
             pack_key, offset, stored, raw, codec = _PLACE.unpack(value)
             if codec not in _CODECS:
                 raise IndexDamaged("the index was built by a newer version")
-            found.append(PackLocation(self._pack(transaction, pack_key), offset, stored, raw, Codec(codec)))
+            found.append(PackLocation(self._pack(transaction, pack_key), offset, stored, raw, _CODECS[codec]))
         return found
 
     def _pack(self, transaction: lmdb.Transaction, key: bytes) -> PackId:

@@ -110,6 +110,17 @@ class FileReader:
         return recipe
 
 
+def part_of(parts: Sequence[Bytes], start: int, stop: int) -> list[Bytes]:
+    """Bytes `start` to `stop` of what `parts` are one after the other, without a copy."""
+    found: list[Bytes] = []
+    for part in parts:
+        if start < len(part) and stop > 0:
+            is_whole = start <= 0 and stop >= len(part)
+            found.append(part if is_whole else memoryview(part)[max(start, 0) : stop])
+        start, stop = start - len(part), stop - len(part)
+    return found
+
+
 class _RawFile(io.RawIOBase):
     """The standard library's view of a `FileReader`."""
 

@@ -18,7 +18,7 @@ from moorage.model.digest import ChunkId, ContentDigest, RecipeId, TreeId
 from moorage.model.recipe import Recipe
 from moorage.model.tree import Entry, EntryKind
 from moorage.read import stream
-from moorage.read.file import FileReader, open_file
+from moorage.read.file import FileReader, open_file, part_of
 from moorage.read.plan import ChunkSlice, slices_of
 from moorage.repository.handle import RepositoryHandle
 from tests.unit.native.backends import random_bytes
@@ -87,6 +87,11 @@ def test_any_range_through_recipes_of_any_level(
         assert reader.read_at(offset, size) == content[offset : offset + size]
     assert reader.read_at(0, len(content)) == content
     assert [size for _, size in reader.chunks()] == chunk_sizes
+
+
+@given(st.lists(st.binary(max_size=5), max_size=6), st.integers(0, 30), st.integers(0, 30))
+def test_part_of_parts(parts: list[bytes], start: int, stop: int) -> None:
+    assert b"".join(part_of(parts, start, stop)) == b"".join(parts)[start:stop]
 
 
 @pytest.mark.parametrize("data", [b"", b"1", b"one chunk"])

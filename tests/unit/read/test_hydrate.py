@@ -16,6 +16,7 @@ import pytest
 
 from moorage.api import Repository
 from moorage.errors import DataError, StorageFullError
+from moorage.format.stored import Bytes
 from moorage.model.progress import NoProgress
 from moorage.model.tree import Entry
 from moorage.read import assembly as assembly_module
@@ -47,59 +48,171 @@ def begin(store: Store) -> tuple[Part, Assembly]:
     return part, Assembly(FileReader(store.handle, entry), part, PIECE)
 
 
+def read(assembly: Assembly, offset: int, size: int) -> bytes | None:
+    parts = assembly.parts_at(offset, size)
+    return None if parts is None else b"".join(parts)
+
+
 def test_what_is_assembled_can_be_read_before_it_is_whole(store: Store) -> None:
     part, assembly = begin(store)
-    assert assembly.read_at(5 * MIB, 100) is None  # nobody has begun: the threads go on from here
+    assert read(assembly, 5 * MIB, 100) is None  # nobody has begun: the threads go on from here
     budget = iter(range(4))
     assert not assembly.run(lambda: next(budget, None) is not None)
-    assert assembly.read_at(5 * MIB, 100) == DATA[5 * MIB : 5 * MIB + 100]
-    assert assembly.read_at(0, 100) is None
+    assert read(assembly, 5 * MIB, 100) == DATA[5 * MIB : 5 * MIB + 100]
+    assert read(assembly, 0, 100) is None
     part.discard()
+
+
+class Gate:
+    """Holds up whoever comes through it first, and all after him."""
+
+    def __init__(self) -> None:
+        self.entered, self.opened = threading.Event(), threading.Event()
+
+    def __call__(self) -> None:
+        self.entered.set()
+        assert self.opened.wait(60)
+
+
+def slow_reads(monkeypatch: pytest.MonkeyPatch) -> Gate:
+    """Pieces that are not decoded until the gate opens."""
+    gate, decode = Gate(), FileReader.parts_at
+
+    def slow(self: FileReader, offset: int, size: int) -> list[Bytes]:
+        gate()
+        return decode(self, offset, size)
+
+    monkeypatch.setattr(FileReader, "parts_at", slow)
+    return gate
+
+
+def slow_writes(monkeypatch: pytest.MonkeyPatch) -> Gate:
+    """Pieces that do not get into the file until the gate opens."""
+    gate = Gate()
+
+    def slow(fd: int, parts: list[Bytes], offset: int) -> None:
+        gate()
+        write_all_at(fd, parts, offset)
+
+    monkeypatch.setattr(assembly_module, "write_all_at", slow)
+    return gate
 
 
 def test_reads_wait_for_what_is_being_made(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     part, assembly = begin(store)
-    write, entered, go = write_all_at, threading.Event(), threading.Event()
-
-    def slow(fd: int, parts: list[bytes | memoryview], offset: int) -> None:
-        entered.set()
-        assert go.wait(60)
-        write(fd, parts, offset)
-
-    monkeypatch.setattr(assembly_module, "write_all_at", slow)
+    gate = slow_reads(monkeypatch)
     results: list[bytes | None] = []
     runner = threading.Thread(target=assembly.run)
     runner.start()
-    assert entered.wait(60)
-    reader = threading.Thread(target=lambda: results.append(assembly.read_at(10, 100)))
+    assert gate.entered.wait(60)
+    reader = threading.Thread(target=lambda: results.append(read(assembly, 10, 100)))
     reader.start()
-    go.set()
+    gate.opened.set()
     reader.join(60)
     runner.join(60)
     assert results == [DATA[10:110]]
-    assert assembly.read_at(len(DATA) - 5, 100) == DATA[-5:]
-    assert assembly.read_at(len(DATA), 100) == b""
+    assert read(assembly, len(DATA) - 5, 100) == DATA[-5:]
+    assert read(assembly, len(DATA), 100) == b""
+    part.discard()
+
+
+def test_what_is_decoded_can_be_read_before_it_is_written(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    part, assembly = begin(store)
+    gate = slow_writes(monkeypatch)
+    runner = threading.Thread(target=assembly.run)
+    runner.start()
+    assert gate.entered.wait(60)
+    assert read(assembly, 10, 100) == DATA[10:110]
+    assert os.pread(part.fd, 100, 10) != DATA[10:110]
+    gate.opened.set()
+    runner.join(60)
+    assert os.pread(part.fd, 100, 10) == DATA[10:110]
+    part.discard()
+
+
+def test_no_piece_is_decoded_twice_for_a_reader_who_keeps_up(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is told to look in the chunks himself decodes what is decoded once more a moment later."""
+    part, assembly = begin(store)
+    decoded, decode = [], FileReader.parts_at
+
+    def counted(self: FileReader, offset: int, size: int) -> list[Bytes]:
+        decoded.append(offset)
+        return decode(self, offset, size)
+
+    started = threading.Event()
+
+    def keep_going() -> bool:
+        started.set()
+        return True
+
+    monkeypatch.setattr(FileReader, "parts_at", counted)
+    runner = threading.Thread(target=assembly.run, args=[keep_going])
+    runner.start()
+    assert started.wait(60)
+    found = [read(assembly, offset, PIECE // 4) for offset in range(0, len(DATA), PIECE // 4)]
+    runner.join(60)
+    part.discard()
+    assert b"".join(piece or b"?" for piece in found) == DATA
+    assert sorted(decoded) == list(range(0, len(DATA), PIECE))
+
+
+def test_few_pieces_are_in_memory_and_who_is_behind_reads_the_file(store: Store) -> None:
+    part, assembly = begin(store)
+    assert assembly.run()
+    assert len(assembly._made) <= assembly_module.AHEAD
+    assert 0 not in assembly._made
+    assert read(assembly, 0, len(DATA)) == DATA
+    part.discard()
+
+
+def test_what_was_decoded_and_not_written_is_not_read_from_the_file(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part, assembly = begin(store)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(assembly_module, "write_all_at", full)
+    with pytest.raises(OSError, match="No space"):
+        assembly.run()
+    assert {read(assembly, offset, 10) for offset in range(0, len(DATA), PIECE)} <= {
+        None,
+        *(DATA[offset : offset + 10] for offset in range(0, len(DATA), PIECE)),
+    }
+    assembly._made.clear()
+    assert {read(assembly, offset, 10) for offset in range(0, len(DATA), PIECE)} == {None}
+    part.discard()
+
+
+def test_a_reader_who_stops_does_not_keep_it_from_becoming_whole(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    part, assembly = begin(store)
+    waits: list[float | None] = []
+    wait = assembly._changed.wait
+
+    def counted(timeout: float | None = None) -> bool:
+        waits.append(timeout)
+        return wait(timeout)
+
+    monkeypatch.setattr(assembly._changed, "wait", counted)
+    read(assembly, 0, 10)
+    assert assembly.run()
+    assert waits  # they were ahead of him, and waited for a moment
+    assert all(timeout is not None and timeout <= assembly_module.PACE_S for timeout in waits)
     part.discard()
 
 
 def test_a_piece_that_hangs_is_not_waited_for(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     part, assembly = begin(store)
-    write, entered, go = write_all_at, threading.Event(), threading.Event()
-
-    def hanging(fd: int, parts: list[bytes | memoryview], offset: int) -> None:
-        entered.set()
-        assert go.wait(60)
-        write(fd, parts, offset)
-
-    monkeypatch.setattr(assembly_module, "write_all_at", hanging)
+    gate = slow_reads(monkeypatch)
     monkeypatch.setattr(assembly_module, "PATIENCE_S", 0.01)
     runner = threading.Thread(target=assembly.run)
     runner.start()
-    assert entered.wait(60)
-    assert assembly.read_at(10, 100) is None
-    go.set()
+    assert gate.entered.wait(60)
+    assert read(assembly, 10, 100) is None
+    gate.opened.set()
     runner.join(60)
-    assert assembly.read_at(10, 100) == DATA[10:110]
+    assert read(assembly, 10, 100) == DATA[10:110]
     part.discard()
 
 
@@ -113,7 +226,7 @@ def test_a_damaged_chunk_ends_it_and_lets_readers_go(store: Store) -> None:
     part, assembly = begin(store)
     with pytest.raises(DataError):
         assembly.run()
-    assert [assembly.read_at(offset, 1) for offset in range(0, len(DATA), PIECE)].count(None) > 0
+    assert [read(assembly, offset, 1) for offset in range(0, len(DATA), PIECE)].count(None) > 0
     part.discard()
     with pytest.raises(DataError):
         hydrate(store.handle, store.cache, store.entry("big"))

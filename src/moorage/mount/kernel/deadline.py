@@ -210,7 +210,7 @@ class Watchdog:
         self._leave_behind(worker)
         if isinstance(reply, int):
             self._refuse(unique, reply)
-        elif reply is not None:
+        elif isinstance(reply, bytes):
             try:
                 os.writev(self._fd, [wire.HEADER_OUT.pack(wire.HEADER_OUT.size + len(reply), 0, unique), reply])
             except OSError:

@@ -220,7 +220,7 @@ class Operations:
         _handle, offset, size = wire.READ_IN.unpack_from(buffer, wire.BODY)
         # All or nothing: the kernel takes a short answer for the end of the file and shows zeros behind it, so a
         # damaged chunk in the middle of a megabyte is an error for the megabyte. The kernel then asks page by page.
-        return self._files.reader(nodeid).read_at(offset, size)
+        return self._files.reader(nodeid).parts_at(offset, size)
 
     def _release(self, nodeid: int, buffer: wire.Buffer, _length: int) -> Reply:
         self._files.leave(nodeid)

@@ -30,6 +30,7 @@ from moorage.mount.kernel import wire
 from moorage.mount.kernel.crew import BUFFER_BYTES, Crew, Worker
 from moorage.mount.kernel.deadline import MOST_RELIEVED, Deadlines, Watchdog
 from moorage.mount.kernel.operations import Operations
+from moorage.mount.kernel.unthinking import Reply
 from moorage.mount.kernel.wire import InitFlag, Opcode
 from moorage.mount.shown.patience import Patience
 
@@ -42,6 +43,8 @@ MAX_PAGES = 256
 READ_AHEAD_BYTES = 4 * 1024 * 1024
 """The most we ever want. The kernel takes it as a cap on the mount's own setting, which only root can raise (see
 `connect`)."""
+MOST_PARTS = 512
+"""Of one answer; writev(2) takes 1,024."""
 THREADS = 4
 NO_TIMEOUT_S = math.inf
 STOP_LOOK_S = 0.001
@@ -226,6 +229,10 @@ class Session:
                 try:
                     if isinstance(reply, int):
                         writev(fd, (pack(header_bytes, -reply, unique),))
+                    elif isinstance(reply, list):
+                        if len(reply) > MOST_PARTS:
+                            reply = [b"".join(reply)]
+                        writev(fd, (pack(header_bytes + sum(map(len, reply)), 0, unique), *reply))
                     else:
                         writev(fd, (pack(header_bytes + len(reply), 0, unique), reply))
                 except OSError as error:
@@ -236,7 +243,7 @@ class Session:
             if is_relieved:
                 return None
 
-    def _not_taken(self, opcode: int, nodeid: int, reply: bytes | int, error: OSError) -> None:
+    def _not_taken(self, opcode: int, nodeid: int, reply: Reply, error: OSError) -> None:
         """The kernel did not take an answer: because nobody waits for it any more, or because it is malformed (then it
         has ended the request with EIO itself)."""
         if error.errno not in _ENDED | _TRY_AGAIN:
@@ -244,7 +251,7 @@ class Session:
         if isinstance(reply, bytes):
             self._operations.unanswered(opcode, nodeid, reply)
 
-    def _too_late(self, opcode: int, nodeid: int, reply: bytes | int | None) -> None:
+    def _too_late(self, opcode: int, nodeid: int, reply: Reply) -> None:
         """The kernel was given EIO in the meantime."""
         after = self._operations.after.get(opcode)
         if after is not None:

@@ -68,9 +68,8 @@ class Tally:
 
         def read(nodeid: int, buffer: wire.Buffer, length: int) -> Reply:
             reply = handler(nodeid, buffer, length)
-            if not isinstance(reply, int) and reply is not None:
-                size = len(reply)
-                total[0] += size
+            if isinstance(reply, list):
+                total[0] += sum(map(len, reply))
             return reply
 
         return read

@@ -12,11 +12,12 @@ import errno
 from collections.abc import Callable
 from typing import TypeAlias
 
+from moorage.format.stored import Bytes
 from moorage.mount.kernel import wire
 from moorage.mount.kernel.wire import Opcode
 
-Reply: TypeAlias = "bytes | int | None"
-"""The body of a reply, or an errno, or no answer at all."""
+Reply: TypeAlias = "bytes | list[Bytes] | int | None"
+"""The body of a reply, in one or in pieces, or an errno, or no answer at all."""
 Handler: TypeAlias = Callable[[int, wire.Buffer, int], Reply]
 """(nodeid, buffer with the whole request, its length) -> reply."""
 

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from moorage.errors import MoorageError, StorageError
+from moorage.format.stored import Bytes
 from moorage.model.tree import Entry
 from moorage.mount.shown.patience import Patience
 from moorage.read.assembly import Assembly
@@ -107,21 +108,25 @@ class HydratingReader:
         self._content = content
 
     def read_at(self, offset: int, size: int) -> bytes:
-        """As `FileReader.read_at`, from wherever the bytes are nearest."""
+        """As `FileReader.read_at`."""
+        return b"".join(self.parts_at(offset, size))
+
+    def parts_at(self, offset: int, size: int) -> list[Bytes]:
+        """As `FileReader.parts_at`, from wherever the bytes are nearest."""
         content = self._content
         if content.file is not None:
             data = self._hydration.from_cache(lambda: self._cached(offset, size))
             if data is not None:
-                return data
+                return [data]
         assembly = content.assembly
         if assembly is not None:
-            data = assembly.read_at(offset, size)
-            if data is not None:
-                return data
-        data = content.reader.read_at(offset, size)
-        if not content.is_wanted and content.note(offset, len(data)):
+            parts = assembly.parts_at(offset, size)
+            if parts is not None:
+                return parts
+        parts = content.reader.parts_at(offset, size)
+        if not content.is_wanted and content.note(offset, sum(map(len, parts))):
             self._hydration.want(content)
-        return data
+        return parts
 
     def hydrated(self) -> CachedFile | None:
         """The same bytes as a plain file, if there is one that is still what was verified."""

@@ -26,6 +26,7 @@ from typing import NamedTuple, Protocol
 
 from blake3 import blake3
 
+from moorage.format.stored import Bytes
 from moorage.model.digest import ContentDigest, TreeId
 from moorage.model.tree import Entry, EntryKind
 from moorage.mount.shown.following import Root, Standing
@@ -69,6 +70,10 @@ class Reader(Protocol):
 
     def read_at(self, offset: int, size: int, /) -> bytes:
         """Verified bytes, fewer than `size` only at the end of the file."""
+        ...
+
+    def parts_at(self, offset: int, size: int, /) -> list[Bytes]:
+        """The same bytes in pieces, one after the other."""
         ...
 
     def hydrated(self) -> CachedFile | None:

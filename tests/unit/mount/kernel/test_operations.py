@@ -38,7 +38,8 @@ class Kernel:
         request = wire.HEADER_IN.pack(wire.BODY + len(body), opcode, 1, nodeid, 0, 0, 0, 0, 0) + body
         buffer = bytearray(request + b"\xff" * 64)
         try:
-            return self.operations.handlers[opcode](nodeid, buffer, len(request))
+            reply = self.operations.handlers[opcode](nodeid, buffer, len(request))
+            return b"".join(reply) if isinstance(reply, list) else reply
         except Exception as error:  # noqa: BLE001 - as the session does
             return self.operations.failed(error, opcode, nodeid, buffer, len(request))
 

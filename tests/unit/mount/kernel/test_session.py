@@ -125,6 +125,15 @@ def test_requests_are_answered_under_their_own_number(serving: tuple[socket.sock
     assert session.counts() == {"LOOKUP": 50}
 
 
+@pytest.mark.parametrize("count", [0, 1, 3, sessions.MOST_PARTS, 3 * sessions.MOST_PARTS])
+def test_an_answer_in_pieces(serving: tuple[socket.socket, Session, list[str]], count: int) -> None:
+    kernel, session, _ = serving
+    pieces: list[bytes | memoryview] = [bytes([number % 251]) * (number % 7 + 1) for number in range(count)]
+    session._operations.handlers[Opcode.READ] = lambda *_: list(pieces)
+    kernel.send(request(Opcode.READ, ROOT, unique=7))
+    assert answer(kernel) == (0, 7, b"".join(pieces))
+
+
 def test_the_loop_survives_whatever_comes(
     serving: tuple[socket.socket, Session, list[str]], caplog: pytest.LogCaptureFixture
 ) -> None:

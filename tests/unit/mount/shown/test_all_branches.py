@@ -17,6 +17,7 @@ from moorage.model.tree import EntryKind
 from moorage.mount.host.owner import Owner
 from moorage.mount.kernel import wire
 from moorage.mount.kernel.operations import Operations
+from moorage.mount.kernel.unthinking import Reply
 from moorage.mount.kernel.wire import FOREVER_S, Opcode, OpenFlag
 from moorage.mount.shown.inodes import ROOT, InodeTable
 from moorage.mount.shown.view import XATTR_BLAKE3, XATTR_SNAPSHOT, XATTR_TREE, Node, View, target_of
@@ -273,7 +274,7 @@ def test_how_long_the_kernel_may_keep_names_and_listings(repository: FakeReposit
     table = InodeTable()
     operations = Operations(repository.whole_view(), table, Owner(0, 0))
 
-    def ask(opcode: Opcode, nodeid: int, body: bytes) -> bytes | int | None:
+    def ask(opcode: Opcode, nodeid: int, body: bytes) -> Reply:
         request = wire.HEADER_IN.pack(wire.BODY + len(body), opcode, 1, nodeid, 0, 0, 0, 0, 0) + body
         return operations.handlers[opcode](nodeid, request, len(request))
 
