@@ -19,7 +19,7 @@ from blake3 import blake3
 
 from moorage.model.tree import Entry
 
-PIECE_BYTES = 4 * 1024 * 1024
+PIECE_BYTES = 2 * 1024 * 1024
 SEEN, PART = ".seen", ".part"
 """What is added to a file's name for what was seen of it, and while it is being assembled."""
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")

@@ -23,7 +23,7 @@ from moorage.repository.locator import Locator
 from moorage.repository.lru import LruCache
 from moorage.storage.base import Storage
 
-_CHUNK_CACHE_BYTES = 32 * 1024 * 1024
+_CHUNK_CACHE_BYTES = 16 * 1024 * 1024
 _TREE_CACHE_ENTRIES = 100_000
 _RECIPE_CACHE_REFERENCES = 500_000
 _KEPT_BYTES = 384
