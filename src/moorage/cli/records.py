@@ -12,7 +12,7 @@ from moorage.model.refs import RefRecord
 from moorage.model.snapshot import Snapshot
 from moorage.model.tree import Entry
 from moorage.mount import registry
-from moorage.mount.registry import MountRecord, MountState
+from moorage.mount.registry import MountRecord
 from moorage.read.resolve import Located
 
 Record = dict[str, object]
@@ -91,30 +91,26 @@ def log_record(record: RefRecord, position: int | None) -> Record:
     }
 
 
-def has_supervisor(record: MountRecord) -> bool:
-    """Whether somebody would replace its server."""
-    return record.server_pid != 0 and record.state is not MountState.UNSUPERVISED
-
-
 def mount_record(record: MountRecord) -> Record:
     """One line of `mounts --json`; what the kernel does not tell of other users' mounts is null."""
+    is_known = record.is_recorded
     return {
         "mountpoint": record.mountpoint,
         "repository": record.repository,
         "revision": record.revision,
         "snapshot": record.snapshot or None,
         "state": record.state.value,
-        "pinned": record.pinned,
-        "sticky": record.sticky,
-        "passthrough": record.passthrough,
+        "pinned": record.pinned if is_known else None,
+        "sticky": record.sticky if is_known else None,
+        "passthrough": record.passthrough if is_known else None,
         "driver": record.driver or None,
-        "supervisor_pid": record.pid if has_supervisor(record) else None,
-        "server_pid": record.server_pid or record.pid or None,
-        "restarts": record.restarts,
+        "supervisor_pid": registry.supervisor_of(record),
+        "server_pid": registry.server_of(record),
+        "restarts": record.restarts if is_known else None,
         "trouble": record.trouble or None,
         "note": record.note or None,
         "opens": registry.opens(record),
-        "log_opens": record.log_opens,
+        "log_opens": record.log_opens if is_known else None,
         "started": utc(record.started_ns) if record.started_ns else None,
         "served_since": utc(record.served_ns or record.started_ns) if record.started_ns else None,
         "log": record.log or None,

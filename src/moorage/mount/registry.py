@@ -87,6 +87,12 @@ class MountRecord:
     """The descriptor, in both processes, of what `opens` reads."""
     state: MountState = MountState.SERVING
 
+    @property
+    def is_recorded(self) -> bool:
+        """Whether its user has recorded it. Of others the kernel tells what is mounted where, and nothing else here
+        means anything."""
+        return bool(self.driver)
+
 
 def of_this_process(record: MountRecord) -> MountRecord:
     """`record`, saying that this process serves it."""
@@ -197,6 +203,18 @@ def has_main_process(record: MountRecord) -> bool:
 def has_server(record: MountRecord) -> bool:
     """Whether the server under a supervisor runs."""
     return _is_process(record.server_pid, record.server_start, record.boot)
+
+
+def supervisor_of(record: MountRecord) -> int | None:
+    """The process of its supervisor; None where there is none, or none any more."""
+    return record.pid if record.server_pid and has_main_process(record) else None
+
+
+def server_of(record: MountRecord) -> int | None:
+    """The process of its server; None where it is gone, or not known."""
+    if record.server_pid:
+        return record.server_pid if has_server(record) else None
+    return record.pid if has_main_process(record) else None
 
 
 def opens(record: MountRecord) -> int | None:

@@ -141,8 +141,8 @@ def _umount_all(session: Session, *, lazy: bool) -> None:
 
 
 def _tell_gone(output: Output, record: MountRecord) -> None:
-    is_ending = record.pid and registry.is_alive(record)
-    left = output.style.faint(f"  its server ({record.pid}) is still ending") if is_ending else ""
+    server = registry.server_of(record)
+    left = "" if server is None else output.style.faint(f"  its server ({server}) is still ending")
     output.done(
         mount_record(record),
         f"{output.style.ref(_shown_revision(record))} is no longer mounted at {shown(record.mountpoint)}{left}",

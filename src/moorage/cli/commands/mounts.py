@@ -50,7 +50,8 @@ def _mount_cells(record: MountRecord, style: Style) -> list[Cell]:
     paint = style.good if record.state is MountState.SERVING and not record.trouble else style.bad
     opens = registry.opens(record)
     up_s = (time.time_ns() - record.started_ns) / 1e9
-    pids = " and ".join(str(pid) for pid in (record.pid, record.server_pid) if pid)
+    supervisor, server = registry.supervisor_of(record), registry.server_of(record)
+    behind = [f"{what} {pid}" for what, pid in (("supervisor", supervisor), ("server", server)) if pid]
     return [
         (record.state.value, paint),
         (record.revision + (" (pinned)" if record.pinned else ""), style.ref),
@@ -59,7 +60,7 @@ def _mount_cells(record: MountRecord, style: Style) -> list[Cell]:
         (f"up {duration(up_s)}" if record.started_ns else "", plain),
         ("" if opens is None else count(opens, "open"), plain),
         (count(record.restarts, "restart") if record.restarts else "", style.changed),
-        (f"pid {pids}, {shown(record.repository)}" if pids else shown(record.repository), style.faint),
+        (", ".join([*behind, shown(record.repository)]), style.faint),
     ]
 
 
