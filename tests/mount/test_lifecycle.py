@@ -188,10 +188,36 @@ def test_unmounting_lazily_serves_those_who_have_it_open(repository: Path, direc
         assert os.listdir(directory) == []
         assert state_at(directory) is MountState.DETACHED
         assert file.read() == b"data"
-        # The place is free again, and the record of the new mount survives the end of the old server.
+        # The place is free again, and each of the two has its record for as long as its server.
         again = serve.mount(repository, "prod", directory)
+        listed = [(found.pid, found.state) for found in records_at(directory)]
+        assert listed == [(again.pid, MountState.SERVING), (record.pid, MountState.DETACHED)]
     wait_for_end(record.pid)
     assert [found.pid for found in records_at(directory)] == [again.pid]
+    serve.umount(directory)
+
+
+@pytest.mark.parametrize("is_supervised", [True, False])
+def test_who_was_taken_out_of_sight_takes_nothing_else_away(
+    repository: Path, directory: Path, *, is_supervised: bool
+) -> None:
+    record = serve.mount(repository, "prod", directory)
+    main = record.pid
+    with (directory / "d/f").open("rb", buffering=0):
+        serve.umount(directory, lazy=True)
+        if not is_supervised:
+            kill(record.pid)
+            main = record.server_pid
+            while "unsupervised" not in Path(record.log).read_text():
+                os.sched_yield()
+        again = serve.mount(repository, "prod", directory)
+        os.kill(main, signal.SIGTERM)
+        while "something else" not in Path(record.log).read_text():
+            os.sched_yield()
+        os.kill(main, signal.SIGTERM)  # the second one does not wait
+        wait_for_end(main)
+    assert [found.pid for found in records_at(directory)] == [again.pid]
+    assert (directory / "d/f").read_bytes() == b"data"
     serve.umount(directory)
 
 

@@ -8,7 +8,10 @@ what `mounts` says. A claim about something that is neither mounted nor running 
              passthrough, snapshot, log_opens, sticky; where it is supervised: server_pid, server_start, served_ns,
              restarts, upgrades, trouble, note, ledger
 
-Written by rename, so a reader never sees half a file. Threads and processes: any; each mountpoint has its own file.
+One place may have several: a mount that was taken out of sight while it was read stays until its server ends, also when
+something is mounted there again.
+
+Written by rename, so a reader never sees half a file. Threads and processes: any; each mount has its own file.
 """
 
 from __future__ import annotations
@@ -108,7 +111,7 @@ def of_server(record: MountRecord, pid: int) -> MountRecord:
 
 
 def write(record: MountRecord) -> None:
-    """Claim a mount, replacing an earlier claim on the same place. Raises `OSError`."""
+    """Claim a mount, replacing an earlier claim of the same process on the same place. Raises `OSError`."""
     path = _file_of(record.mountpoint, record.pid)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     temporary = path.with_suffix(f".{record.pid}.tmp")
@@ -129,11 +132,8 @@ def from_fields(fields: dict[str, Any]) -> MountRecord:
 
 
 def remove(path: str, pid: int) -> None:
-    """Drop the claim of process `pid` on `path`; a later one of another process stays."""
-    file = _file_of(path, pid)
-    record = _read(file)
-    if record is not None and record.pid == pid:
-        file.unlink(missing_ok=True)
+    """Drop the claim of process `pid` on `path`. Raises `OSError`."""
+    _file_of(path, pid).unlink(missing_ok=True)
 
 
 def remove_of_server(path: str, server_pid: int) -> None:
@@ -151,26 +151,32 @@ def mounts() -> list[MountRecord]:
     unclaimed = [entry for entry in entries if entry.device not in claimed]
     dead = mountpoint.dead_among({entry.mountpoint for entry in unclaimed})
     found.extend(_unclaimed(entry, is_dead=entry.mountpoint in dead) for entry in unclaimed)
-    return sorted(found, key=lambda record: record.mountpoint)
+    return sorted(found, key=_place_and_age)
 
 
 def own() -> list[MountRecord]:
-    """The mounts of this user, by mountpoint; asks nothing of any file system but the one with the records."""
+    """The mounts of this user, by mountpoint, the newest first; asks nothing of any file system but the one with the
+    records."""
     return _claimed([entry for entry in mountinfo.mounted() if entry.is_ours])
 
 
 def _claimed(entries: list[MountEntry]) -> list[MountRecord]:
+    claims = [(record, path) for path in _files() if (record := _read(path))]
     found: list[MountRecord] = []
-    for path in _files():
-        record = _read(path)
-        if record is None:
-            continue
-        state = _state_of(record, entries)
+    for record, path in sorted(claims, key=lambda claim: _place_and_age(claim[0])):
+        # A number of a device is used again when what had it is gone, so it is that of the newest mount there.
+        taken = {newer.device for newer in found if newer.mountpoint == record.mountpoint}
+        state = _state_of(record, [entry for entry in entries if entry.device not in taken])
         if state is None:
             path.unlink(missing_ok=True)
-            continue
-        found.append(replace(record, state=state))
-    return sorted(found, key=lambda record: record.mountpoint)
+        else:
+            found.append(replace(record, state=state))
+    return found
+
+
+def _place_and_age(record: MountRecord) -> tuple[str, int]:
+    """By mountpoint, the newest first."""
+    return record.mountpoint, -record.started_ns
 
 
 def served_by(path: str, server_pid: int) -> MountRecord | None:
@@ -261,9 +267,7 @@ def _files() -> list[Path]:
 
 
 def _file_of(path: str, pid: int) -> Path:
-    """A place has one file, whoever serves it; a descriptor means another thing in each process."""
-    named = path if given.descriptor(path) is None else f"{path} of {pid}"
-    return places.records_directory() / f"{places.slug(named)}.json"
+    return places.records_directory() / f"{places.slug(f'{path} of {pid}')}.json"
 
 
 def _read(path: Path) -> MountRecord | None:

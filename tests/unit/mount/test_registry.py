@@ -76,6 +76,28 @@ def test_a_claim_on_another_file_system_at_the_same_place_is_not_believed(monkey
     assert (found.device, found.repository, found.revision) == ("0:100", "/srv/other", "dev")
 
 
+def of_another_process(record: MountRecord) -> MountRecord:
+    parent = os.getppid()
+    return replace(of_this_process(record), pid=parent, process_start=registry._start_of(parent))
+
+
+def test_a_mount_out_of_sight_stays_beside_the_new_one_at_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry.write(of_this_process(RECORD))
+    registry.write(of_another_process(replace(RECORD, device="0:100", started_ns=124)))
+    show(monkeypatch, replace(ENTRY, device="0:100"))
+    found = [(record.device, record.state) for record in mounts()]
+    assert found == [("0:100", MountState.SERVING), ("0:99", MountState.DETACHED)]
+    assert len({registry.find(device) for device in ("0:99", "0:100")}) == 2
+
+
+def test_the_number_of_a_device_that_is_used_again_is_of_the_newest_mount(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry.write(replace(of_this_process(RECORD), process_start=1))
+    registry.write(of_another_process(replace(RECORD, started_ns=124)))
+    show(monkeypatch, ENTRY)
+    assert [(record.pid, record.state) for record in mounts()] == [(os.getppid(), MountState.SERVING)]
+    assert len(list(places.records_directory().glob("*.json"))) == 1
+
+
 def test_only_the_one_who_claimed_takes_his_claim_back() -> None:
     registry.write(of_this_process(RECORD))
     registry.remove(RECORD.mountpoint, os.getpid() + 1)

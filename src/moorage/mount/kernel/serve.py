@@ -30,6 +30,7 @@ def serve(view: View, place: Place, ready: Ready) -> None:
     """The kernel driver (see `driver.Driver`)."""
     with Wakeups(*SIGNALS) as wakeups:
         fd, agreed = begin(place)
+        device = device_of(place)
         backings = backings_of(fd, agreed, place)
         operations = operations_of(view, place, InodeTable(), OpenModes(backings))
         session = Session(fd, operations, patience=place.patience)
@@ -38,10 +39,10 @@ def serve(view: View, place: Place, ready: Ready) -> None:
         try:
             serving = serving_of(place, agreed, has_passthrough=backings is not None)
             ready(serving)
-            has_ended = wait_for_end(wakeups, place.mountpoint, serving.device)
+            has_ended = wait_for_end(wakeups, place.mountpoint, device)
         finally:
             if not has_ended:
-                take_away(place.mountpoint)
+                take_away(place.mountpoint, device)
 
 
 def begin(place: Place) -> tuple[int, Negotiated]:
@@ -56,7 +57,7 @@ def begin(place: Place) -> tuple[int, Negotiated]:
         return fd, handshake(fd, passthrough=place.cache is not None)
     except BaseException:
         os.close(fd)
-        take_away(place.mountpoint)
+        take_away(place.mountpoint, device_of(place))
         raise
 
 
