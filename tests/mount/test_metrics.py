@@ -19,7 +19,7 @@ from moorage.mount.host import mountinfo
 from moorage.mount.registry import MountRecord
 from moorage.repository.handle import RepositoryHandle
 from tests.mount import build
-from tests.mount.conftest import clean_up, kill
+from tests.mount.conftest import clean_up, kill, wait_for_end
 from tests.needs import needs_fuse
 
 pytestmark = needs_fuse
@@ -124,6 +124,30 @@ def test_a_file_is_there_as_long_as_the_mount(
     os.kill(mounts[0].pid, signal.SIGTERM)
     while (tmp_path / "m.prom").exists():
         os.sched_yield()
+
+
+@pytest.mark.parametrize("is_file", [False, True])
+def test_a_mount_out_of_sight_gives_its_place_to_the_next(
+    handle: RepositoryHandle, tmp_path: Path, mounts: list[MountRecord], *, is_file: bool
+) -> None:
+    assert handle.root is not None
+    port, file = free_port(), tmp_path / "m.prom"
+    where = str(file) if is_file else f"127.0.0.1:{port}"
+    mounts.append(serve.mount(handle.root, "prod", tmp_path / "mnt", metrics=where))
+    old = mounts[0]
+
+    def shown() -> dict[str, float]:
+        return parsed(file.read_text()) if is_file else asked(port)
+
+    with (tmp_path / "mnt/d/f").open("rb", buffering=0) as reader:
+        serve.umount(tmp_path / "mnt", lazy=True)
+        mounts.append(serve.mount(handle.root, "prod", tmp_path / "mnt", metrics=where))
+        began = shown()["process_start_time_seconds"]
+        kill(old.server_pid)
+        assert reader.read() == b"data"  # by another server, which leaves the place alone
+        assert shown()["process_start_time_seconds"] == began
+    wait_for_end(old.pid)
+    assert shown()["process_start_time_seconds"] == began
 
 
 def test_what_cannot_be_put_out_is_not_mounted(handle: RepositoryHandle, tmp_path: Path) -> None:

@@ -3,12 +3,13 @@
 Reads `/proc/self/mountinfo` and nothing else: no request ever goes to a file system that is asked about, so a mount
 whose server hangs cannot hang the one who asks.
 
-Source: proc(5), `/proc/pid/mountinfo`.
+Source: proc(5), `/proc/pid/mountinfo`, which also says how changes are waited for.
 """
 
 from __future__ import annotations
 
 import re
+import select
 from dataclasses import dataclass
 
 MOUNTINFO = "/proc/self/mountinfo"
@@ -66,6 +67,20 @@ def top_at(path: str) -> MountEntry | None:
     """What is mounted at `path` (a real path) and not covered by something else there."""
     at_path = [entry for entry in mounted() if entry.mountpoint == path]
     return at_path[-1] if at_path else None
+
+
+def is_at(path: str, device: str) -> bool:
+    """Whether the file system `device` is mounted at `path` (a real path), covered or not."""
+    return any((entry.mountpoint, entry.device) == (path, device) for entry in mounted())
+
+
+def wait_until_gone(path: str, device: str) -> None:
+    """Wait until that file system is no longer mounted there, and perhaps read by those who have it open."""
+    with open(MOUNTINFO, "rb") as table:
+        changes = select.poll()
+        changes.register(table, select.POLLPRI)
+        while is_at(path, device):  # what changes from when the table was opened wakes us, so nothing is missed
+            changes.poll()
 
 
 def _text(raw: bytes) -> str:

@@ -6,23 +6,30 @@
 On loopback addresses only: whoever can ask learns what is mounted where, and there is no password. Another machine's
 Prometheus goes through an agent, or takes the file by way of node_exporter's textfile collector.
 
-Threads: one of its own; what it asks for must be quick, since nobody else is answered meanwhile.
+Nothing is put out for a mount that was taken out of sight, though it may be read for days: whoever mounts anew wants
+the same port.
+
+Threads: one of its own; what it asks for must be quick, since nobody else is answered meanwhile. Another one waits for
+the end.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
 import logging
 import os
 import re
 import socket
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from socketserver import TCPServer
 
 from moorage.errors import InvalidInputError, MountError
+from moorage.mount.host import mountinfo
 from moorage.mount.journal.metrics import CONTENT_TYPE, Metrics
 
 _log = logging.getLogger(__name__)
@@ -31,6 +38,9 @@ EVERY_S = 5.0
 """How often a file is written."""
 RETRY_S = 5.0
 """How often a port that somebody else has is tried again."""
+BUSY_S, BUSY_LOOK_S = 1.0, 0.02
+"""How long a first server waits for a port, and how often it looks: who unmounts lazily and mounts again at once may be
+quicker than the server that gives the port up."""
 LOOK_S = 0.2
 """How often it is seen whether all is over."""
 SLOWEST_S = 5.0
@@ -82,13 +92,15 @@ class Exporter:
         self.metrics = metrics
         self._over = threading.Event()
         self._server: TCPServer | None = None
+        self._written: os.stat_result | None = None
+        """The file that was written last."""
         self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
 
     def start(self, *, is_first: bool = True) -> None:
         """Begin. The first server of a mount raises `MountError` where this cannot work: who asks for metrics wants
         them. A later one must serve all the same, and tries again."""
         try:
-            self._prepare()
+            self._prepare(BUSY_S if is_first else 0.0)
         except OSError as error:
             if is_first:
                 raise MountError(
@@ -98,16 +110,29 @@ class Exporter:
             _log.warning("no metrics yet at %s: %s", self._where, error.strerror)
         self._thread.start()
 
+    def end_with(self, mountpoint: str, device: str) -> None:
+        """Close as soon as that file system is no longer mounted there."""
+
+        def wait() -> None:
+            mountinfo.wait_until_gone(mountpoint, device)
+            self.close()
+
+        threading.Thread(target=wait, name="metrics-end", daemon=True).start()
+
     def close(self) -> None:
-        """Put out no more; a file is removed, so that nobody takes it for news."""
+        """Put out no more; a file is removed, so that nobody takes it for news. May be called again."""
         self._over.set()
         if self._thread.ident is None:
             return
+        if self._server is not None:
+            with contextlib.suppress(OSError):
+                self._server.socket.shutdown(socket.SHUT_RDWR)  # nobody is let in, and the port is free
         if self._thread.is_alive():
             self._thread.join(LOOK_S * 5)  # no longer: somebody may be asking very slowly
-        if isinstance(self._where, Path):
+        if isinstance(self._where, Path) and self._written is not None:
             with contextlib.suppress(OSError):
-                self._where.unlink()
+                if os.path.samestat(os.stat(self._where), self._written):
+                    self._where.unlink()
 
     @property
     def address(self) -> Address | None:
@@ -117,12 +142,19 @@ class Exporter:
         host, port = self._server.server_address[:2]
         return Address(str(host), int(port))
 
-    def _prepare(self) -> None:
-        """Raises `OSError`."""
-        if isinstance(self._where, Address):
-            self._server = _listen(self._where, self.metrics)
-        else:
+    def _prepare(self, patience_s: float = 0.0) -> None:
+        """Waits so long for a port that somebody has. Raises `OSError`."""
+        if isinstance(self._where, Path):
             self._write(self._where)
+            return
+        deadline = time.monotonic() + patience_s
+        while self._server is None:
+            try:
+                self._server = _listen(self._where, self.metrics)
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE or time.monotonic() >= deadline:
+                    raise
+                self._over.wait(BUSY_LOOK_S)
 
     def _run(self) -> None:
         if isinstance(self._where, Path):
@@ -149,6 +181,7 @@ class Exporter:
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             temporary.write_text(self.metrics.text(), encoding="utf-8")
+            self._written = temporary.stat()
             os.replace(temporary, path)
         except OSError:
             temporary.unlink(missing_ok=True)

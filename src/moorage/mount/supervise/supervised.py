@@ -23,9 +23,10 @@ from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
 from moorage.errors import MountError
-from moorage.mount import registry, server
+from moorage.mount import given, registry, server
 from moorage.mount.claim import Claim
 from moorage.mount.driver import Place, Serving
+from moorage.mount.host import mountinfo
 from moorage.mount.journal import logs, reports
 from moorage.mount.journal.log_format import fields
 from moorage.mount.kernel import serve as kernel
@@ -114,12 +115,13 @@ class _Supervised:
             ledger_file.start_of(ledger_fd)  # of another version: refused while the last server still serves
         with server.resources(self._handle, self._request, path, self._patience) as (hydration, place):
             self._wait_for_go()
-            if place.exporter is not None:
-                place.exporter.start(is_first=what is not None)
+            if place.exporter is not None and what is not None:
+                place.exporter.start()  # where it cannot, nothing is mounted
             if what is None:
                 served = self._next(place, hydration, ledger_fd, device)
             else:
                 served = self._first(what, place, hydration, Ledger(ledger_fd))
+            _put_out(served, is_first=what is not None)
             served.session.start(self._wakeups.ended)
             if what is not None:
                 os.setsid()  # only now: see `daemon`
@@ -240,6 +242,18 @@ def _begun(what: Shown, serving: Serving, agreed: Negotiated, backings: KernelBa
         None if backings is None else backings.takes_direct,
         None if what.followed is None else Followed.of(what.followed),
     )
+
+
+def _put_out(served: _Served, *, is_first: bool) -> None:
+    """Numbers, if they are wanted, until the mount is out of sight."""
+    exporter, path = served.place.exporter, served.place.mountpoint
+    if exporter is None:
+        return
+    is_given = given.descriptor(path) is not None  # perhaps in a namespace that cannot be seen from here
+    if not is_first and (is_given or mountinfo.is_at(path, served.device)):
+        exporter.start(is_first=False)
+    if not is_given:
+        exporter.end_with(path, served.device)
 
 
 def _stop(served: _Served) -> NoReturn:
