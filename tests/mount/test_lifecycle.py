@@ -384,6 +384,23 @@ def test_a_mountpoint_that_is_none(repository: Path, tmp_path: Path) -> None:
         serve.mount(repository, "prod", tmp_path / "file")
 
 
+def test_a_mountpoint_that_is_not_empty(repository: Path, directory: Path) -> None:
+    (directory / "theirs").touch()
+    with pytest.raises(InvalidInputError, match="is not empty"):
+        serve.mount(repository, "prod", directory)
+    assert os.listdir(directory) == ["theirs"]
+    assert mountinfo.top_at(str(directory)) is None
+
+
+@needs_root
+def test_a_full_file_system_may_be_covered(repository: Path, directory: Path) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "none", directory], check=True)
+    (directory / "theirs").touch()
+    serve.mount(repository, "prod", directory)
+    assert os.listdir(directory) == ["d"]
+    serve.umount(directory)
+
+
 @pytest.mark.parametrize("through_symlink", [False, True])
 @pytest.mark.parametrize("relation", ["is", "is inside", "contains"])
 def test_a_mountpoint_that_overlaps_the_repository(

@@ -4,9 +4,10 @@ Refused: what is not a directory, and what overlaps something that must stay rea
 repository, caches, logs, moorage itself): the same directory, one inside the other, or the other way round, also
 through symlinks and bind mounts. A server that reads through its own mount waits for itself for ever.
 
-Mounting over something that is already mounted is allowed, because automounters do it; mounting over a living mount of
-moorage is not: that is the same command typed twice, and would leave two servers of which one can no longer be reached.
-A dead mount of moorage (its server was killed) is cleared out of the way.
+A directory that is not empty is refused: the mount would hide what is in it. One that something is mounted on already
+is allowed, because automounters do it, and not looked into: that would trigger an automount, or wait for it. A living
+mount of moorage is refused: that is the same command typed twice, and would leave two servers of which one can no
+longer be reached. A dead one (its server was killed) is cleared out of the way.
 """
 
 from __future__ import annotations
@@ -60,11 +61,12 @@ def prepare(
     """The real path of a directory that may be mounted on.
 
     `apart` names what it must not overlap in any way, `not_below` what it must only not hide. With `covers` a mount of
-    ours may be there, living or dead, and stays below. Raises `InvalidInputError`, `AlreadyExistsError`, `MountError`.
+    ours may be there, living or dead, or files, and stay below. Raises `InvalidInputError`, `AlreadyExistsError`,
+    `MountError`.
     """
     path = real_path(mountpoint)
+    was_dead = not covers and clear_dead(path)
     if not covers:
-        clear_dead(path)
         _refuse_living(path)
     if not _is_ours(path):
         if not os.path.exists(path):
@@ -75,7 +77,20 @@ def prepare(
         _refuse_overlap(path, what, other, INSIDE)
     for what, other in not_below:
         _refuse_overlap(path, what, other)
+    if not covers and not was_dead and mountinfo.top_at(path) is None:
+        _refuse_full(path)
     return path
+
+
+def _refuse_full(path: str) -> None:
+    with contextlib.suppress(OSError), os.scandir(path) as entries:  # who cannot look in hides nothing that he has
+        entry = next(entries, None)
+        if entry is not None:
+            raise InvalidInputError(
+                f"{path} is not empty: the mount would hide {entry.name}",
+                hint="mount on an empty directory, or empty this one",
+                mountpoint=path,
+            )
 
 
 def _refuse_overlap(path: str, what: str, other: Path, *refused: str) -> None:
@@ -86,11 +101,12 @@ def _refuse_overlap(path: str, what: str, other: Path, *refused: str) -> None:
         )
 
 
-def clear_dead(path: str) -> None:
-    """Unmount what is mounted at `path` (a real path) and has no server any more. Raises `MountError`."""
-    for _ in range(MAX_STALE_LAYERS):
+def clear_dead(path: str) -> bool:
+    """Unmount what is mounted at `path` (a real path) and has no server any more; whether there was such a thing.
+    Raises `MountError`."""
+    for layer in range(MAX_STALE_LAYERS):
         if not is_dead(path):
-            return
+            return layer > 0
         top = mountinfo.top_at(path)
         if top is None or not top.is_ours:
             kind = "something" if top is None else f"a mount of type {top.fstype}"

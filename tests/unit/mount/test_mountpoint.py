@@ -9,6 +9,8 @@ import pytest
 
 from moorage.errors import InvalidInputError, LockedError
 from moorage.mount import mountpoint
+from moorage.mount.host import mountinfo
+from moorage.mount.host.mountinfo import MountEntry
 from moorage.mount.mountpoint import CONTAINS, INSIDE, SAME, busy, overlap, prepare, real_path, users_of
 from tests.needs import needs_linux
 
@@ -43,6 +45,24 @@ def test_prepare_gives_the_real_path(tmp_path: Path) -> None:
     assert prepare(tmp_path / "link", []) == wanted
     assert prepare(os.path.relpath(tmp_path / "link"), []) == wanted
     assert real_path(tmp_path / "link") == wanted
+
+
+def test_prepare_refuses_what_is_not_empty(tmp_path: Path) -> None:
+    (tmp_path / "there").touch()
+    with pytest.raises(InvalidInputError, match="is not empty: the mount would hide there") as caught:
+        prepare(tmp_path, [])
+    assert caught.value.hint
+    assert prepare(tmp_path, [], covers=True) == str(tmp_path)
+
+
+def test_prepare_never_looks_into_what_is_a_mountpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "there").touch()
+    entry = MountEntry("0:99", str(tmp_path), "autofs", "auto", "rw")
+    monkeypatch.setattr(mountinfo, "mounted", lambda: [entry])
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", lambda _: pytest.fail("an automount is triggered"))
+        patch.setattr(os, "listdir", lambda _: pytest.fail("an automount is triggered"))
+        assert prepare(tmp_path, []) == str(tmp_path)
 
 
 def test_prepare_tells_apart_what_it_must_not_touch_and_what_it_must_not_hide(tmp_path: Path) -> None:
