@@ -161,6 +161,11 @@ def test_what_cannot_be_put_out_is_not_mounted(handle: RepositoryHandle, tmp_pat
         serve.mount(handle.root, "prod", tmp_path / "mnt", metrics="0.0.0.0:9469")
     with pytest.raises(InvalidInputError, match="needs the kernel driver"):
         serve.mount(handle.root, "prod", tmp_path / "mnt", metrics="127.0.0.1:0", driver="libfuse")
+    (tmp_path / "link").symlink_to("mnt")
+    for place in ("mnt", "link"):
+        with pytest.raises(InvalidInputError, match="mnt contains the metrics"):
+            serve.mount(handle.root, "prod", tmp_path / "mnt", metrics=str(tmp_path / place / "m.prom"))
+    assert os.listdir(tmp_path / "mnt") == []
     assert mountinfo.top_at(str(tmp_path / "mnt")) is None
 
 

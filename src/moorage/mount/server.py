@@ -131,11 +131,17 @@ def prepare(request: MountRequest, *, covers: bool = False) -> str:
         ],
         not_below=[
             ("the log", Path(request.log or places.state_directory())),
+            *[("the metrics", file) for file in (_metrics_file(request),) if file is not None],
             ("moorage itself", Path(__file__).parents[1]),
             ("the Python that runs it", Path(sys.prefix)),
         ],
         covers=covers,
     )
+
+
+def _metrics_file(request: MountRequest) -> Path | None:
+    where = exporter.target(request.metrics) if request.metrics else None
+    return where if isinstance(where, Path) else None
 
 
 def cache_of(request: MountRequest) -> FileCache | None:
