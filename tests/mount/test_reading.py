@@ -230,6 +230,8 @@ def test_extended_attributes(mount: Mount) -> None:
     assert digest == blake3((mount.path / "models/model.bin").read_bytes()).hexdigest()
     with pytest.raises(OSError, match=os.strerror(errno.ENODATA)):
         os.getxattr(mount.path / "top", "user.other")
+    for name in ("link", "dangling"):  # what is listed can be read, and Linux lets none of a symlink be read
+        assert os.listxattr(mount.path / "models" / name, follow_symlinks=False) == []
 
 
 def test_statvfs_is_a_full_medium_of_the_right_size(mount: Mount) -> None:

@@ -321,8 +321,8 @@ class View:
 
     @staticmethod
     def xattrs(node: Node, standing: Standing | None) -> dict[str, bytes]:
-        """The extended attributes of `node` as of `standing`. Linux shows none of a symlink."""
-        if node.folder is not None:
+        """The extended attributes of `node` as of `standing`. A symlink has none: Linux would not let them be read."""
+        if node.folder is not None or node.kind is EntryKind.SYMLINK:
             return {}
         found = {XATTR_BLAKE3: node.digest.hex().encode()}
         if node.is_directory:
