@@ -30,6 +30,7 @@ from moorage.cli.style import shown
 from moorage.errors import InvalidInputError, MoorageError, MountError
 from moorage.mount import serve
 from moorage.mount.host.owner import group_id, umask_of, user_id
+from moorage.mount.request import LIBFUSE
 
 OK, USAGE, INTERRUPTED, FAILED = 0, 1, 8, 32
 """Of mount(8)."""
@@ -182,7 +183,9 @@ def _mount(wanted: Wanted) -> None:
     """Mount, and wait until it answers. Raises `MoorageError`."""
     repository = repository_path(Settings(repository=wanted.repository))
     config: Config = read_config()
-    options = {"cache_bytes": config.cache_bytes, "timeout_s": config.mount_timeout_s, **wanted.options}
+    options = {"cache_bytes": config.cache_bytes, **wanted.options}
+    if options.get("driver") != LIBFUSE:
+        options.setdefault("timeout_s", config.mount_timeout_s)
     record = serve.mount(repository, wanted.revision, Path(wanted.directory), **options)
     if wanted.is_verbose:
         _say(f"{wanted.revision} of {shown(record.repository)} is mounted at {shown(record.mountpoint)}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from moorage.errors import InvalidInputError
+from moorage.mount.host.owner import MAX_ID
 from moorage.mount.journal.log_format import formatter
 
 EVERYTHING = "--all"
@@ -17,6 +18,16 @@ KERNEL, LIBFUSE = DRIVERS = ("kernel", "libfuse")
 
 DEFAULT_TIMEOUT_S = 30.0
 SHORTEST_TIMEOUT_S, LONGEST_TIMEOUT_S = 1.0, 86_400.0
+
+_FLAGS = ("pin", "allow_other", "log_opens", "sticky")
+_TEXTS = ("revision", "driver", "log_format", "metrics")
+_NUMBERS = {
+    # option: (at most, hint)
+    "uid": (MAX_ID, "pwd.getpwnam(name).pw_uid is the number of a user"),
+    "gid": (MAX_ID, "grp.getgrnam(name).gr_gid is the number of a group"),
+    "umask": (0o777, "0o027 lets the group read and others nothing"),
+    "cache_bytes": (1 << 63, "in bytes, such as 50 << 30; 0 hydrates nothing"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +59,8 @@ class MountRequest:
     """Write down who opens what (`places.opens_file`)."""
     sticky: bool = False
     """Show each process one snapshot for as long as it reads (see the module of that name)."""
-    timeout_s: float = DEFAULT_TIMEOUT_S
-    """Within which every request is answered."""
+    timeout_s: float | None = None
+    """Within which every request is answered; None is `DEFAULT_TIMEOUT_S`. The libfuse driver has none."""
     metrics: str = ""
     """Where numbers are put out: `ADDRESS:PORT` of this machine, or an absolute path of a file; empty for nowhere."""
 
@@ -59,22 +70,61 @@ class MountRequest:
         return self.revision == EVERYTHING
 
     def __post_init__(self) -> None:
-        """Refuse a driver or a log format that does not exist, and what contradicts itself."""
+        """Refuse what is of another type or too large, does not exist, or contradicts itself: here it is an error of
+        who asks, in the server it would be one of each reader."""
+        self._check_types()
         if self.is_everything and self.pin:
             raise InvalidInputError(
                 "a mount of everything cannot be pinned", hint="mount one branch with --pin, or read below snapshots/"
             )
         if self.sticky and self.pin:
             raise InvalidInputError("--sticky and --pin exclude each other: what is pinned never moves")
-        if self.sticky and self.driver == LIBFUSE:
-            raise InvalidInputError("--sticky needs the kernel driver", hint="libfuse has one snapshot for all")
-        if not SHORTEST_TIMEOUT_S <= self.timeout_s <= LONGEST_TIMEOUT_S:
+        if self.driver not in DRIVERS:
+            raise InvalidInputError(f"there is no driver {self.driver!r}", hint=f"one of: {', '.join(DRIVERS)}")
+        if self.driver == LIBFUSE:
+            self._check_libfuse()
+        if self.timeout_s is not None and not SHORTEST_TIMEOUT_S <= self.timeout_s <= LONGEST_TIMEOUT_S:
             raise InvalidInputError(
                 f"a timeout of {self.timeout_s:g} s is not between {SHORTEST_TIMEOUT_S:g} s and a day",
                 hint=f"unasked it is {DEFAULT_TIMEOUT_S:g} s",
             )
-        if self.driver not in DRIVERS:
-            raise InvalidInputError(f"there is no driver {self.driver!r}", hint=f"one of: {', '.join(DRIVERS)}")
-        if self.metrics and self.driver == LIBFUSE:
-            raise InvalidInputError("--metrics needs the kernel driver", hint="libfuse does not count")
         formatter(self.log_format)
+
+    def _check_types(self) -> None:
+        for name in _FLAGS:
+            if not isinstance(getattr(self, name), bool):
+                raise InvalidInputError(f"{name} is neither True nor False: {getattr(self, name)!r}")
+        for name in _TEXTS:
+            check_text(name, getattr(self, name))
+        for name, (most, hint) in _NUMBERS.items():
+            number = getattr(self, name)
+            if number is None:
+                continue
+            if not isinstance(number, int) or isinstance(number, bool):
+                raise InvalidInputError(f"{name} is not a number: {number!r}", hint=hint)
+            if not 0 <= number <= most:
+                raise InvalidInputError(
+                    f"{name} is not between 0 and {_shown(name, most)}: {_shown(name, number)}", hint=hint
+                )
+        seconds: object = self.timeout_s
+        if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float)):
+            raise InvalidInputError(f"timeout_s is not a number: {seconds!r}", hint="in seconds, such as 2.5")
+
+    def _check_libfuse(self) -> None:
+        for is_asked, option, why in (
+            (self.sticky, "--sticky", "libfuse has one snapshot for all"),
+            (self.metrics, "--metrics", "libfuse does not count"),
+            (self.timeout_s is not None, "--timeout", "libfuse waits for as long as it takes"),
+        ):
+            if is_asked:
+                raise InvalidInputError(f"{option} needs the kernel driver", hint=why)
+
+
+def check_text(name: str, value: object) -> None:
+    """Raises `InvalidInputError` for an option that should be a string and is none."""
+    if not isinstance(value, str):
+        raise InvalidInputError(f"{name} is not a string: {value!r}")
+
+
+def _shown(name: str, number: int) -> str:
+    return oct(number) if name == "umask" else str(number)

@@ -19,7 +19,7 @@ from moorage.mount.journal import exporter, logs
 from moorage.mount.journal.log_format import TEXT
 from moorage.mount.kernel import connect
 from moorage.mount.registry import MountRecord, MountState
-from moorage.mount.request import DEFAULT_TIMEOUT_S, EVERYTHING, KERNEL, MountRequest
+from moorage.mount.request import EVERYTHING, KERNEL, MountRequest, check_text
 from moorage.mount.supervise import supervisor
 
 __all__ = ["EVERYTHING", "mount", "umount", "umount_all", "upgrade"]
@@ -50,7 +50,7 @@ def mount(
     cache_bytes: int | None = None,
     log_opens: bool = False,
     sticky: bool = False,
-    timeout_s: float = DEFAULT_TIMEOUT_S,
+    timeout_s: float | None = None,
     metrics: str = "",
 ) -> MountRecord:
     """Mount a branch, a tag or a snapshot of the repository in `repository` on `directory`; with `EVERYTHING` for
@@ -62,7 +62,8 @@ def mount(
     server logs; by default a file under the XDG state directory, in the foreground the standard error; `log_format` is
     `text` or `json`. `cache_bytes` is how large the cache of hydrated files may be, by default the smaller of 20 GiB
     and a tenth of the disk; 0 hydrates nothing. `log_opens` writes down who opens what (`places.opens_file`).
-    `sticky` shows each process one snapshot for as long as it reads. Every request is answered within `timeout_s`.
+    `sticky` shows each process one snapshot for as long as it reads. Every request is answered within `timeout_s`
+    (30 unasked; the libfuse driver has none).
     `metrics` puts out numbers at `ADDRESS:PORT` of this machine, or into a file.
 
     Raises `RepositoryNotFoundError`, `RefNotFoundError`, `InvalidInputError` (a directory that cannot be mounted on),
@@ -95,6 +96,7 @@ def mount(
 
 def _absolute(metrics: str) -> str:
     """Where numbers go, as a process in another directory understands it. Raises `InvalidInputError`."""
+    check_text("metrics", metrics)
     where = exporter.target(metrics) if metrics else None
     return os.path.abspath(where) if isinstance(where, Path) else metrics
 

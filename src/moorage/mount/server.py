@@ -33,7 +33,7 @@ from moorage.mount.journal.open_log import OpenLog
 from moorage.mount.kernel import serve as kernel
 from moorage.mount.kernel.limit import below_kernel_limit
 from moorage.mount.registry import MountRecord
-from moorage.mount.request import KERNEL, LIBFUSE, MountRequest
+from moorage.mount.request import DEFAULT_TIMEOUT_S, KERNEL, LIBFUSE, MountRequest
 from moorage.mount.shown.hydration import Hydration
 from moorage.mount.shown.patience import Patience
 from moorage.mount.shown.revision import of_request
@@ -77,7 +77,7 @@ def run(request: MountRequest, ready: Callable[[MountRecord], None]) -> None:
 @contextlib.contextmanager
 def repository_of(request: MountRequest) -> Iterator[tuple[RepositoryHandle, Patience]]:
     """The repository, and how long it is waited for."""
-    patience = Patience(below_kernel_limit(request.timeout_s))
+    patience = Patience(below_kernel_limit(request.timeout_s or DEFAULT_TIMEOUT_S))
     handle = RepositoryHandle.open(Path(request.repository), patience.through)
     try:
         yield handle, patience

@@ -60,6 +60,8 @@ def mount(
     if directory is None:
         ctx.fail("Missing argument 'DIR'.")
     config = read_config()
+    if timeout is None and driver is options.Driver.KERNEL:
+        timeout = config.mount_timeout_s
     record = serve.mount(
         session.repository_path(),
         revision,
@@ -76,7 +78,7 @@ def mount(
         cache_bytes=config.cache_bytes if cache_size is None else parse_size(cache_size, "--cache-size"),
         log_opens=log_opens,
         sticky=sticky,
-        timeout_s=config.mount_timeout_s if timeout is None else timeout,
+        timeout_s=timeout,
         metrics=metrics,
     )
     if not foreground:

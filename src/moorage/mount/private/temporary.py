@@ -38,7 +38,7 @@ class MountOptions(TypedDict, total=False):
     cache_bytes: int | None
     log_opens: bool
     sticky: bool
-    timeout_s: float
+    timeout_s: float | None
     metrics: str
 
 
