@@ -54,10 +54,17 @@ def test_every_option() -> None:
     }
 
 
-@pytest.mark.parametrize("spec", ["/srv/store", "/srv/store#", "/srv/store#--all"])
-def test_all(spec: str) -> None:
-    wanted = parse([spec, "/srv/models", "-o", "all"])
+def test_all() -> None:
+    wanted = parse(["/srv/store#--all", "/srv/models"])
     assert (wanted.repository, wanted.revision) == ("/srv/store", serve.EVERYTHING)
+
+
+@pytest.mark.parametrize("spec", ["/srv/store", "/srv/store#"])
+def test_without_a_revision(spec: str) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        parse([spec, "/srv/models", "-o", "all"])
+    assert caught.value.message == f"{spec!r} does not say which revision"
+    assert caught.value.hint == "for example /srv/store#prod, or /srv/store#--all for all of them"
 
 
 def test_a_number_sign_in_the_path() -> None:
@@ -82,7 +89,7 @@ def test_options_for_others_are_passed_over_without_a_word_and_unknown_ones_with
         (["a#b", "c", "d"], "what to mount, and where"),
         (["a#b", "c", "-z"], "option -z not recognized"),
         (["/srv/store", "c"], "does not say which revision"),
-        (["/srv/store#prod", "c", "-o", "all"], "one too many"),
+        (["#prod", "c"], "does not say which repository"),
         (["a#b", "c", "-o", "uid=no such one"], "there is no user"),
         (["a#b", "c", "-o", "umask=9"], "is not a umask"),
         (["a#b", "c", "-o", "cache_size="], "is not a size"),
@@ -126,8 +133,12 @@ def test_it_returns_when_the_mount_answers(
 
 
 def test_what_cannot_be_mounted(store: CommandLine, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "live").mkdir()
     for spec in (f"{tmp_path}/nothing#prod", f"{tmp_path}#nothing"):
-        assert run([spec, str(tmp_path / "export")]) == FAILED
+        assert run([spec, str(tmp_path / "live"), "-v", "-o", "rw"]) == FAILED
+    told = capsys.readouterr().err
+    assert f"hint: make one: moorage init {tmp_path}/nothing\n" in told
+    assert "mounted read-only" not in told
     assert run([f"{tmp_path}#prod", str(tmp_path / "nowhere")]) == FAILED
     assert "there is no directory" in capsys.readouterr().err
     assert run([f"{tmp_path}#prod", str(tmp_path / "nowhere"), "-N", "/nowhere/ns"]) == FAILED
@@ -198,7 +209,7 @@ def test_a_line_of_fstab(store: CommandLine, tmp_path: Path) -> None:
     (tmp_path / "all of it").mkdir()
     options = "defaults,pin,uid=1234,_netdev,nofail,x-systemd.requires=/srv"
     line = f"{tmp_path}/.moorage#prod {tmp_path}/live moorage {options} 0 0\n"
-    line += f"{tmp_path}/.moorage {tmp_path}/all\\040of\\040it moorage noauto,all 0 0\n"
+    line += f"{tmp_path}/.moorage#--all {tmp_path}/all\\040of\\040it moorage noauto 0 0\n"
     (tmp_path / "fstab").write_text(line)
     done = in_a_namespace(
         tmp_path,
@@ -210,6 +221,8 @@ def test_a_line_of_fstab(store: CommandLine, tmp_path: Path) -> None:
         mount -a                                   # what is mounted is passed over
         mount '{tmp_path}/all of it'
         cat '{tmp_path}/all of it/branches/prod/run.sh'
+        sed s/noauto/defaults/ {tmp_path}/fstab > {tmp_path}/new && cat {tmp_path}/new > {tmp_path}/fstab
+        mount -a
         until umount '{tmp_path}/all of it' 2> /dev/null; do :; done
         until umount {tmp_path}/live 2> /dev/null; do :; done
         mount -a

@@ -1,10 +1,13 @@
 """How do `mount -t moorage /srv/store#prod /srv/models` and a line of /etc/fstab mount?
 
-    /srv/store#prod  /srv/models  moorage  allow_other,uid=models,_netdev,nofail  0  0
+    /srv/store#prod   /srv/models   moorage  allow_other,uid=models,_netdev,nofail  0  0
+    /srv/store#--all  /srv/moorage  moorage  allow_other                            0  0
 
 mount(8) runs `/sbin/mount.TYPE SPEC DIR [-sfnv] [-N NAMESPACE] [-o OPTIONS] [-t TYPE]`, as the user who may mount, and
 takes what it ends with for its own exit code: 0 when the mount answers, 1 for words that can never be right, 32 when it
 was not mounted, 8 when it was interrupted.
+
+What is mounted is written as in the kernel's table of mounts: by that `mount -a` knows what is mounted already.
 
 Options have the names of those of `moorage mount`, with `_` for `-`. Those for mount(8), systemd and the kernel say
 nothing to us. What is in neither list is passed over too, with a line that says so: at boot nobody would want a machine
@@ -27,7 +30,7 @@ from moorage.cli.options import Settings
 from moorage.cli.output import prepare_streams, write_error
 from moorage.cli.session import repository_path
 from moorage.cli.style import shown
-from moorage.errors import InvalidInputError, MoorageError, MountError
+from moorage.errors import InvalidInputError, MoorageError, MountError, RepositoryNotFoundError
 from moorage.mount import serve
 from moorage.mount.host.owner import group_id, umask_of, user_id
 from moorage.mount.request import LIBFUSE
@@ -77,7 +80,6 @@ VALUES: dict[str, tuple[str, Callable[[str], object]]] = {
     "driver": ("driver", str),
     "metrics": ("metrics", str),
 }
-EVERYTHING = "all"
 _FOR_OTHERS = """
 ro rw defaults auto noauto user users nouser owner group nofail _netdev comment exec noexec suid nosuid dev nodev sync
 async atime noatime diratime nodiratime relatime norelatime strictatime nostrictatime lazytime nolazytime silent loud
@@ -95,8 +97,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except MoorageError as error:
         _tell(error)
         return USAGE
-    for line in _notes(wanted):
-        _say(line)
+    for option in wanted.passed_over:
+        _say(f"there is no option {option!r}: passed over")
     try:
         _enter(wanted.namespace)
         if not wanted.is_fake:
@@ -118,7 +120,13 @@ def parse(arguments: Sequence[str]) -> Wanted:
     if len(words) != 2:
         raise InvalidInputError("what to mount, and where?", hint=USAGE_LINE)
     repository, mark, revision = words[0].rpartition(_REVISION_MARK)
-    wanted = Wanted(repository, revision, words[1]) if mark else Wanted(words[0], "", words[1])
+    if not mark:
+        repository = words[0]
+    if not repository:
+        raise InvalidInputError(f"{words[0]!r} does not say which repository", hint=f"for example /srv/store{words[0]}")
+    if not mark or not revision:
+        _without_revision(words[0], repository)
+    wanted = Wanted(repository, revision, words[1])
     options: list[str] = []
     for switch, value in switches:
         wanted.is_fake |= switch == "-f"
@@ -129,18 +137,12 @@ def parse(arguments: Sequence[str]) -> Wanted:
             options += [option for option in value.split(",") if option]
     for option in options:
         _take(wanted, option)
-    if not wanted.revision:
-        _without_revision(words[0])
     return wanted
 
 
 def _take(wanted: Wanted, option: str) -> None:
     name, _, value = option.partition("=")
-    if name == EVERYTHING:
-        if wanted.revision not in ("", serve.EVERYTHING):
-            raise InvalidInputError(f"all shows all revisions: {wanted.revision!r} is one too many")
-        wanted.revision = serve.EVERYTHING
-    elif name in FLAGS:
+    if name in FLAGS:
         wanted.options[FLAGS[name]] = True
     elif name in VALUES:
         keyword, meaning = VALUES[name]
@@ -153,18 +155,11 @@ def _take(wanted: Wanted, option: str) -> None:
         wanted.passed_over.append(option)
 
 
-def _without_revision(spec: str) -> NoReturn:
+def _without_revision(spec: str, repository: str) -> NoReturn:
+    one, everything = (f"{repository}{_REVISION_MARK}{revision}" for revision in ("prod", serve.EVERYTHING))
     raise InvalidInputError(
-        f"{spec!r} does not say which revision", hint=f"for example {spec}{_REVISION_MARK}prod, or the option all"
+        f"{spec!r} does not say which revision", hint=f"for example {one}, or {everything} for all of them"
     )
-
-
-def _notes(wanted: Wanted) -> list[str]:
-    """mount(8) always says `rw` where nobody says `ro`, so that is worth a word only to who wants many."""
-    notes = [f"there is no option {option!r}: passed over" for option in wanted.passed_over]
-    if wanted.is_writable and wanted.is_verbose:
-        notes.append("mounted read-only, as always")
-    return notes
 
 
 def _enter(namespace: str | None) -> None:
@@ -186,8 +181,14 @@ def _mount(wanted: Wanted) -> None:
     options = {"cache_bytes": config.cache_bytes, **wanted.options}
     if options.get("driver") != LIBFUSE:
         options.setdefault("timeout_s", config.mount_timeout_s)
-    record = serve.mount(repository, wanted.revision, Path(wanted.directory), **options)
+    try:
+        record = serve.mount(repository, wanted.revision, Path(wanted.directory), **options)
+    except RepositoryNotFoundError as error:
+        hint = f"make one: moorage init {wanted.repository}"  # there is no -r here
+        raise RepositoryNotFoundError(error.message, hint=hint, **error.fields) from error
     if wanted.is_verbose:
+        if wanted.is_writable:  # mount(8) says `rw` where nobody says `ro`: worth a word to who wants many
+            _say("mounted read-only, as always")
         _say(f"{wanted.revision} of {shown(record.repository)} is mounted at {shown(record.mountpoint)}")
         _say(f"it logs to {shown(record.log)}")
 
