@@ -449,6 +449,33 @@ def test_another_file_system_may_be_covered(repository: Path, directory: Path) -
     assert entry.fstype == "tmpfs"
 
 
+def test_what_is_refused_leaves_no_log(repository: Path, directory: Path, tmp_path: Path) -> None:
+    logs = places.state_directory() / "logs"
+    before = set(logs.iterdir()) if logs.is_dir() else set()
+    with pytest.raises(RefNotFoundError):
+        serve.mount(repository, "nonsense", directory)
+    assert set(logs.iterdir()) == before
+    with pytest.raises(InvalidInputError, match="contains the log"):
+        serve.mount(repository, "prod", directory, log=directory / "x.log")
+    assert os.listdir(directory) == []
+    log = tmp_path / "mount.log"
+    log.write_text("of another mount\n")
+    with pytest.raises(RefNotFoundError):
+        serve.mount(repository, "nonsense", directory, log=log)
+    assert log.read_text() == "of another mount\n"
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_mistake_is_told_in_one_line_and_without_a_traceback(repository: Path, directory: Path, driver: str) -> None:
+    words = ["-r", str(repository), "mount", "nonsense", str(directory), "--foreground", "--driver", driver]
+    done = subprocess.run(
+        [sys.executable, "-m", "moorage", *words], check=False, capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[0] == "moorage: error: no branch, tag or snapshot is called 'nonsense'"
+    assert [line.partition(":")[0] for line in done.stderr.splitlines()] == ["moorage", "hint"]
+
+
 def test_a_log_that_cannot_be_written(repository: Path, directory: Path) -> None:
     with pytest.raises(MountError, match="cannot log to"):
         serve.mount(repository, "prod", directory, log=Path("/proc/nothing/mount.log"))

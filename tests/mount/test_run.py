@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -20,6 +21,7 @@ import pytest
 from moorage.mount import serve
 from moorage.mount.host import mountinfo
 from moorage.mount.private import run as private
+from moorage.mount.private.server import log_file
 from tests.cli.command_line import python
 from tests.mount import build
 from tests.mount.build import Content
@@ -214,6 +216,9 @@ def test_what_cannot_be_mounted(still: Mount, tmp_path: Path) -> None:
     assert (code, out) == (1, "")
     assert "no branch, tag or snapshot is called 'none'" in err
     eventually(lambda: not servers(still))
+    logged = log_file().read_text()
+    assert re.search(r"ERROR the private mount at \S+ failed: no branch, tag or snapshot is called 'none'\n", logged)
+    assert "RefNotFoundError" not in logged  # nor a traceback, which would name it
 
 
 def test_the_current_directory_is_the_pinned_one(mount_it: MountIt) -> None:

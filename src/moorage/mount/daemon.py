@@ -9,7 +9,8 @@ It leaves the process group, and with it the terminal, when the mount answers, n
 those through to the mountpoint who are in its own, so a server that had left would wait for the mount that it is to
 make.
 
-The server's standard output and error are its log, so what the interpreter itself has to say is not lost.
+The server's standard output and error are its log, so what the interpreter itself has to say is not lost. What keeps a
+mount from being made is told to who asked for it, and not written down: a log that nobody has written to is removed.
 """
 
 from __future__ import annotations
@@ -25,12 +26,14 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import TypeAlias
 
-from moorage.errors import MountError
+from moorage.errors import MoorageError, MountError
 from moorage.mount import given, registry
 from moorage.mount.host import notify
 from moorage.mount.journal import logs, reports
 from moorage.mount.registry import MountRecord
 from moorage.mount.request import KERNEL, LIBFUSE, MountRequest
+
+_log = logging.getLogger(__name__)
 
 Run: TypeAlias = Callable[[MountRequest, Callable[[MountRecord], None]], None]
 """Mounts, serves until it is unmounted, and calls its second argument when the mount answers."""
@@ -42,7 +45,11 @@ START_TIMEOUT_S = 60.0
 def start(request: MountRequest) -> MountRecord:
     """Serve in the background; returns when the mount answers. Raises what kept it from it, or `MountError`, and then
     nothing is mounted."""
-    logs.open_log(request.log)
+    with logs.made_for_a_mount(request.log):
+        return _start(request)
+
+
+def _start(request: MountRequest) -> MountRecord:
     reading, writing = os.pipe()
     try:
         process = subprocess.Popen(
@@ -110,8 +117,18 @@ def main(arguments: list[str], run: Run) -> None:
 
     try:
         run(request, ready)
-    except Exception as error:
-        logging.getLogger(__name__).exception("the mount failed")
-        if not reported:
-            reports.send(pipe, {"error": reports.told(error)})
+    except Exception as error:  # noqa: BLE001 - told to who asked for it
+        is_told = not reported and _tell(pipe, error)
+        if not is_told or not isinstance(error, MoorageError):
+            logs.failed(_log, "the mount", error)
         sys.exit(1)
+
+
+def _tell(pipe: int, error: Exception) -> bool:
+    """Tell who asked for the mount; whether he was still there."""
+    try:
+        reports.send(pipe, {"error": reports.told(error)})
+    except MountError as unheard:
+        _log.error("%s", unheard)
+        return False
+    return True

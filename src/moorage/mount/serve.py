@@ -90,8 +90,9 @@ def mount(
     given.check(request.mountpoint)
     if not foreground:
         return daemon.start(request)
-    logs.log_in_foreground(request.log, request.log_format)
-    return serve_here(request, supervisor.run if driver == KERNEL else server.run)
+    with logs.made_for_a_mount(request.log):
+        logs.log_in_foreground(request.log, request.log_format)
+        return serve_here(request, supervisor.run if driver == KERNEL else server.run)
 
 
 def _absolute(metrics: str) -> str:

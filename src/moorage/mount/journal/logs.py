@@ -5,13 +5,15 @@ A file that several of them append to, or the standard error of one that runs in
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import logging.handlers
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-from moorage.errors import MountError
+from moorage.errors import MoorageError, MountError
 from moorage.mount.journal.log_format import formatter
 
 LOG_BYTES = 4 * 1024 * 1024
@@ -26,6 +28,30 @@ def open_log(path: str) -> None:
             pass
     except OSError as error:
         raise MountError(f"cannot log to {path}: {error.strerror}", hint="name another file with --log") from error
+
+
+@contextlib.contextmanager
+def made_for_a_mount(path: str) -> Iterator[None]:
+    """Make the log as `open_log` (an empty path makes none). If the mount is refused within the block it goes again,
+    unless it was there before, somebody has written to it, or the error points to it."""
+    is_new = bool(path) and not os.path.lexists(path)
+    if path:
+        open_log(path)
+    try:
+        yield
+    except MoorageError as error:
+        if is_new and path not in (error.hint or ""):
+            with contextlib.suppress(OSError):
+                if os.path.getsize(path) == 0:
+                    os.unlink(path)
+        raise
+
+
+def failed(logger: logging.Logger, what: str, error: Exception) -> None:
+    """Write down that `what` failed. What moorage raises on purpose is a line; only what nobody foresaw, which is a
+    mistake of ours, has a traceback."""
+    unforeseen = None if isinstance(error, MoorageError) else error
+    logger.error("%s failed: %s", what, error, exc_info=unforeseen)
 
 
 def log_to(path: str, log_format: str, *, rotates: bool) -> None:
@@ -45,7 +71,6 @@ def log_in_foreground(path: str, log_format: str) -> None:
     """Log to `path`, or to the standard error if nobody has set up anything else."""
     logger = logging.getLogger("moorage")
     if path:
-        open_log(path)
         _handle(logger, logging.handlers.WatchedFileHandler(path), log_format)
     elif not logger.hasHandlers():
         _handle(logger, logging.StreamHandler(sys.stderr), log_format)

@@ -76,8 +76,8 @@ def main(arguments: list[str]) -> None:
         program = os.pidfd_open(request.pid)
         _log_problems()
         serve(request, program, pipe)
-    except Exception as error:
-        logging.getLogger(__name__).exception("the private mount at %s failed", request.mountpoint)
+    except Exception as error:  # noqa: BLE001 - told to who started this
+        logs.failed(_log, f"the private mount at {request.mountpoint}", error)
         with contextlib.suppress(OSError):
             reports.send(pipe, {"error": reports.told(error)})
         sys.exit(1)
@@ -119,7 +119,7 @@ def serve(request: PrivateRequest, program: int, pipe: int) -> None:
             try:
                 kernel.serve(view, place, ready)
             except Exception as error:  # noqa: BLE001 - the last word of a thread, and it is told
-                _log.exception("the private mount at %s failed", path)
+                logs.failed(_log, f"the private mount at {path}", error)
                 with contextlib.suppress(OSError):
                     reports.send(pipe, {"error": reports.told(error)})
             finally:

@@ -22,7 +22,7 @@ import sys
 from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
-from moorage.errors import MountError
+from moorage.errors import MoorageError, MountError
 from moorage.mount import given, registry, server
 from moorage.mount.claim import Claim
 from moorage.mount.driver import Place, Serving
@@ -68,8 +68,9 @@ def main(arguments: list[str]) -> None:
     try:
         with Wakeups(*SIGNALS) as wakeups, server.repository_of(request) as (handle, patience):
             _Supervised(request, channel, wakeups, handle, patience).run(ledger_fd, device)
-    except Exception as error:  # noqa: BLE001 - told to who started this
-        _log.exception("the server failed")
+    except Exception as error:  # noqa: BLE001 - told to who started this, and he says it or writes it down
+        if not isinstance(error, MoorageError):
+            logs.failed(_log, "the server", error)
         channel.say({"error": reports.told(error)})
         sys.exit(1)
 
@@ -134,6 +135,7 @@ class _Supervised:
         self._channel.say({"prepared": True})
         packet, _ = self._channel.hear()
         if packet is None or "go" not in packet:
+            _log.error("the supervisor has gone before this server was told to go on")
             raise MountError("the supervisor has gone")
 
     def _first(self, what: Shown, place: Place, hydration: Hydration, ledger: Ledger) -> _Served:
