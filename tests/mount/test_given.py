@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from moorage.cli.main import run
 from moorage.errors import InvalidInputError, MountError, MountNotFoundError
 from moorage.mount import registry, serve
 from moorage.mount.host import mountinfo
@@ -119,11 +120,29 @@ def test_two_of_the_same_number(repository: Path, place: Path, tmp_path: Path) -
         assert sorted(listed) == sorted(record.pid for record in records)
         for at in (place, tmp_path / "second"):
             assert (at / "d/f").read_bytes() == b"data"
+        with pytest.raises(MountError, match="2 mounts were given as") as caught:
+            serve.upgrade(Path(f"/dev/fd/{NUMBER}"))
+        assert caught.value.hint
     finally:
         for at in (place, tmp_path / "second"):
             subprocess.run(["umount", "-l", at], check=True)
     for record in records:
         wait_for_end(record.pid)
+
+
+def test_an_upgrade(repository: Path, place: Path, tmp_path: Path) -> None:
+    """By what `mounts` calls it, and by where it is."""
+    record = hand_over(repository, mounted_by_a_runtime(place))
+    with pytest.raises(MountNotFoundError, match="no mount was given as /dev/fd/999"):
+        serve.upgrade(Path("/dev/fd/999"))
+    with (place / "d/f").open("rb", buffering=0) as file:
+        servers = {record.server_pid, serve.upgrade(Path(record.mountpoint)).server_pid}
+        assert len(servers) == 2
+        if record.device:  # the kernel tells which of the mounts that can be seen it is
+            assert serve.upgrade(place).server_pid not in servers
+        assert file.read() == b"data"
+    take_away(place)
+    wait_for_end(record.pid)
 
 
 def test_it_survives_the_death_of_its_server(repository: Path, place: Path) -> None:
@@ -167,6 +186,22 @@ def test_what_is_no_device(repository: Path, tmp_path: Path) -> None:
         serve.mount(repository, "prod", Path(f"/dev/fd/{file.fileno()}"))
     with pytest.raises(InvalidInputError, match="/dev/fd/999 is not an open /dev/fuse"):
         serve.mount(repository, "prod", Path("/dev/fd/999"))
+    for no_number in ("x", "3/4"):
+        with pytest.raises(InvalidInputError, match=f"/dev/fd/{no_number} is no descriptor"):
+            serve.mount(repository, "prod", Path(f"/dev/fd/{no_number}"))
+
+
+def test_the_command_does_not_say_how_moorage_would_unmount_it(
+    repository: Path, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fd = mounted_by_a_runtime(place)
+    assert run(["-r", str(repository), "mount", "prod", f"/dev/fd/{fd}"]) == 0
+    os.close(fd)
+    told = capsys.readouterr().out
+    assert "unmount it with: umount(8), by whoever has mounted it" in told
+    [record] = registry.own()
+    serve.umount(place)  # where it can be seen it is a mount like any other
+    wait_for_end(record.pid)
 
 
 def test_a_device_that_nothing_is_mounted_with(repository: Path) -> None:

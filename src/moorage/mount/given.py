@@ -18,6 +18,7 @@ import stat
 from moorage.errors import InvalidInputError
 
 DEVICE = "/dev/fuse"
+_FOLDER = "/dev/fd/"
 _PLACE = re.compile(r"/dev/fd/(\d{1,9})")
 _CONNECTION = re.compile(r"^fuse_connection:\s*(\d+)$", re.MULTILINE)
 
@@ -35,9 +36,15 @@ def descriptors(mountpoint: str) -> list[int]:
 
 
 def check(mountpoint: str) -> None:
-    """Raises `InvalidInputError` if a descriptor is meant that is not an open `/dev/fuse`."""
+    """Raises `InvalidInputError` if a descriptor is meant that is none, or not an open `/dev/fuse`."""
     fd = descriptor(mountpoint)
     if fd is None:
+        if mountpoint.startswith(_FOLDER):
+            raise InvalidInputError(
+                f"{mountpoint} is no descriptor",
+                hint=f"{_FOLDER} and the number of an open {DEVICE} that something is mounted with",
+                mountpoint=mountpoint,
+            )
         return
     try:
         found = os.fstat(fd)

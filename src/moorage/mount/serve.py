@@ -198,14 +198,17 @@ def _wait_for_process(pid: int, deadline: float) -> None:
 def upgrade(directory: Path) -> MountRecord:
     """Let the mount on `directory` be served by a new process, of the version that is installed now; no read fails.
 
-    Returns when that serves. Raises `MountNotFoundError`, and `MountError` when the old one goes on.
+    A mount that somebody else has made may also be called `/dev/fd/N`, as it was given. Returns when the new process
+    serves. Raises `MountNotFoundError`, and `MountError` when the old one goes on.
     """
-    before = _supervised_at(mountpoint.real_path(directory))
+    place = os.path.abspath(directory)
+    before = _given_as(place) if given.descriptor(place) is not None else _mounted_at(mountpoint.real_path(place))
     path = before.mountpoint
+    _check_supervised(before)
     os.kill(before.pid, supervisor.UPGRADE_SIGNAL)
     deadline = time.monotonic() + UPGRADE_TIMEOUT_S
     while time.monotonic() < deadline:
-        after = registry.find(before.device)
+        after = registry.served_by(path, before.pid)
         if after is None or not registry.has_main_process(after):
             break
         if after.upgrades > before.upgrades:
@@ -216,7 +219,19 @@ def upgrade(directory: Path) -> MountRecord:
     raise MountError(f"{path} was not upgraded", hint=_log_hint(before), mountpoint=path)
 
 
-def _supervised_at(path: str) -> MountRecord:
+def _given_as(path: str) -> MountRecord:
+    """The mount that was given as this descriptor, which may be another one to each process."""
+    found = [record for record in registry.own() if record.mountpoint == path]
+    if not found:
+        raise MountNotFoundError(f"no mount was given as {path}", hint="`moorage mounts` lists them", mountpoint=path)
+    if len(found) > 1:
+        raise MountError(
+            f"{len(found)} mounts were given as {path}", hint="name the directory where it is mounted", mountpoint=path
+        )
+    return found[0]
+
+
+def _mounted_at(path: str) -> MountRecord:
     entry = mountinfo.top_at(path)
     if entry is None or not entry.is_ours:
         raise MountNotFoundError(
@@ -225,13 +240,22 @@ def _supervised_at(path: str) -> MountRecord:
     record = registry.find(entry.device)
     if record is None:
         raise MountError(f"{path} was mounted by another user", hint="upgrade it as that user", mountpoint=path)
+    return record
+
+
+def _check_supervised(record: MountRecord) -> None:
+    """Raises `MountError` where nobody could replace its server."""
+    path = record.mountpoint
     if record.server_pid == 0:
-        why, hint = f"a mount through {record.driver} has no supervisor that could replace its server", "mount it anew"
+        why = f"a mount through {record.driver} has no supervisor that could replace its server"
     elif record.state is not MountState.SERVING:
-        why, hint = f"the supervisor of {path} is gone, and nobody else can replace its server", "mount it anew"
+        why = f"the supervisor of {path} is gone, and nobody else can replace its server"
     else:
-        return record
-    raise MountError(why, hint=f"{hint}: moorage umount {path}, and moorage mount", mountpoint=path)
+        return
+    hint = "mount it anew"
+    if given.descriptor(path) is None:
+        hint += f": moorage umount {path}, and moorage mount"
+    raise MountError(why, hint=hint, mountpoint=path)
 
 
 def _log_hint(record: MountRecord) -> str:

@@ -19,7 +19,7 @@ from moorage.cli.output import Output
 from moorage.cli.records import mount_record
 from moorage.cli.session import Session
 from moorage.cli.style import shown
-from moorage.mount import registry, serve
+from moorage.mount import given, registry, serve
 from moorage.mount.host.owner import group_id, umask_of, user_id
 from moorage.mount.registry import MountRecord
 
@@ -87,10 +87,13 @@ def mount(
 
 def _tell_mounted(output: Output, record: MountRecord, directory: Path, seconds: float) -> None:
     took = output.style.faint(duration(seconds))
+    unmount = f"moorage umount {shown(str(directory))}"
+    if given.descriptor(record.mountpoint) is not None:
+        unmount = "umount(8), by whoever has mounted it"
     output.done(
         mount_record(record),
         f"{output.style.ref(_shown_revision(record))} is mounted at {shown(record.mountpoint)}  {took}",
-        output.style.faint(f"  unmount it with: moorage umount {shown(str(directory))}"),
+        output.style.faint(f"  unmount it with: {unmount}"),
     )
 
 
