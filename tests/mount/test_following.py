@@ -129,8 +129,12 @@ def test_a_renamed_branch_is_followed(mount_it: MountIt) -> None:
     mount.handle.refs.rename(old, new, actor="tester", reason="test")
     assert (mount.path / "models/version").read_bytes() == b"1"
     assert os.getxattr(mount.path, "user.moorage.branch") == b"team/stable"
+    eventually(lambda: note_of(mount) == "branch 'prod' was renamed; following branch 'team/stable'")
     build.branch(mount.handle, "team/stable", V2)
     assert (mount.path / "models/version").read_bytes() == b"2"
+    mount.move(V1)  # the name that was asked for wins
+    assert (mount.path / "models/version").read_bytes() == b"1"
+    eventually(lambda: note_of(mount) == "")
 
 
 def test_a_name_that_changes_its_kind(mount_it: MountIt) -> None:

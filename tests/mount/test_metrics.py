@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from moorage.errors import InvalidInputError, MountError
+from moorage.model.refs import RefKind, RefName
 from moorage.mount import registry, serve
 from moorage.mount.host import mountinfo
 from moorage.mount.registry import MountRecord
@@ -24,6 +25,7 @@ from tests.needs import needs_fuse
 
 pytestmark = needs_fuse
 
+MOVED = 'moorage_branch_moved_time_seconds{branch="prod"}'
 DOCUMENTED = (Path(__file__).parents[2] / "docs" / "operations.md").read_text("utf-8")
 
 
@@ -88,14 +90,20 @@ def test_what_happened(handle: RepositoryHandle, tmp_path: Path, mounts: list[Mo
     assert second["moorage_read_bytes_total"] == 4
     assert second['moorage_opens_total{source="chunks"}'] == 1
     assert second["moorage_open_files"] == 1
-    assert second["moorage_branch_moved_time_seconds"] == first["moorage_branch_moved_time_seconds"]
+    assert second[MOVED] == first[MOVED]
     build.branch(handle, "prod", {"d": {"f": b"other"}})
     assert (tmp_path / "mnt/d/f").read_bytes() == b"other"
     third = asked(port)
     while label(third, "moorage_mount_info", "snapshot") == before:
         third = asked(port)
-    assert third["moorage_branch_moved_time_seconds"] > first["moorage_branch_moved_time_seconds"]
+    assert third[MOVED] > first[MOVED]
     assert third["moorage_open_files"] == 0
+    old, new = (RefName(RefKind.BRANCH, name) for name in ("prod", "stable"))
+    handle.refs.rename(old, new, actor="tester", reason="test")
+    assert (tmp_path / "mnt/d/f").read_bytes() == b"other"
+    fourth = asked(port)
+    assert label(fourth, "moorage_branch_moved_time_seconds", "branch") == "stable"
+    assert label(fourth, "moorage_mount_info", "revision") == "prod"
 
 
 def test_another_server_goes_on(handle: RepositoryHandle, tmp_path: Path, mounts: list[MountRecord]) -> None:
@@ -120,7 +128,7 @@ def test_a_file_is_there_as_long_as_the_mount(
     mounts.append(serve.mount(handle.root, serve.EVERYTHING, tmp_path / "mnt", metrics="m.prom"))
     found = parsed((tmp_path / "m.prom").read_text())
     assert label(found, "moorage_mount_info", "revision") == "--all"
-    assert "moorage_branch_moved_time_seconds" not in found
+    assert "moorage_branch_moved_time_seconds" not in str(found)
     os.kill(mounts[0].pid, signal.SIGTERM)
     while (tmp_path / "m.prom").exists():
         os.sched_yield()

@@ -66,7 +66,7 @@ class Claim:
             notify.status(in_words(self._record))
 
     def notes(self, note: str) -> None:
-        """Why it does not follow its branch; empty if it does."""
+        """What became of its branch (see `Following`); else empty."""
         self._change(lambda record: replace(record, note=note))
 
     def answers(self, mountpoint: str, device: str, details: str, *, passthrough: bool, server_pid: int = 0) -> None:

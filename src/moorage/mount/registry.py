@@ -83,7 +83,7 @@ class MountRecord:
     upgrades: int = 0
     """How often a server was to be replaced on purpose, whether that succeeded or not."""
     note: str = ""
-    """Why it does not follow its branch; empty if it does, or follows none."""
+    """Why it does not follow its branch, or under which other name; empty if it does, or follows none."""
     trouble: str = ""
     """What went wrong when it was last tried; empty when all is well."""
     ledger: int = -1

@@ -107,9 +107,9 @@ class Operations:
         return handlers
 
     @property
-    def moved_ns(self) -> int | None:
-        """When the branch that is followed moved to what is shown."""
-        return self._view.moved_ns
+    def followed(self) -> tuple[str, int] | None:
+        """See `View.followed`."""
+        return self._view.followed
 
     def sizes(self) -> tuple[int, int, int]:
         """How many files and directories are open, and how many nodeids there are."""

@@ -119,10 +119,11 @@ class Tally:
 
 
 def _sizes(operations: Operations) -> Iterator[Family]:
-    moved_ns = operations.moved_ns
-    if moved_ns is not None:
+    followed = operations.followed
+    if followed is not None:
+        branch, moved_ns = followed
         text = "When the branch moved to what is shown, in Unix time."
-        yield gauge("moorage_branch_moved_time_seconds", text, moved_ns / _NANOSECONDS)
+        yield gauge("moorage_branch_moved_time_seconds", text, Sample(moved_ns / _NANOSECONDS, {"branch": branch}))
     files, directories, inodes = operations.sizes()
     yield gauge("moorage_open_files", "Files that somebody has open, each counted once.", files)
     yield gauge("moorage_open_directories", "Directories that somebody has open, each counted once.", directories)

@@ -125,7 +125,7 @@ class _Known:
     name, and so on."""
     standing: Standing
     note: str = ""
-    """Why the root does not go on from there; empty if it does."""
+    """Why the root does not go on from there, or under which other name it does; else empty."""
 
 
 class Following:
@@ -143,8 +143,8 @@ class Following:
         noted: Callable[[str], None] = lambda note: None,
     ) -> None:
         """Start at `record`, a living record of the branch to follow, whose snapshot is that of `standing`. `moved` is
-        told of each other one, in order, before anybody else is; `noted` of what keeps the root from following, and of
-        nothing (the empty string) when it follows again."""
+        told of each other one, in order, before anybody else is; `noted` of what keeps the root from following, or that
+        it goes by another name, and of nothing (the empty string) when it follows the one that was asked for."""
         self._refs = refs
         self._snapshots = snapshots
         self._asked = record.ref
@@ -230,7 +230,8 @@ class Following:
         standing = Standing.at(record.snapshot, self._snapshots.snapshot(record.snapshot), record.ref.name)
         if standing != before:
             self._moved(standing)
-        return _Known(chain, standing)
+        note = "" if record.ref == self._asked else f"{self._asked} was renamed; following {record.ref}"
+        return _Known(chain, standing, note)
 
     def _complain(self, trouble: str) -> None:
         if trouble != self._trouble:

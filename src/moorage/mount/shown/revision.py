@@ -36,7 +36,7 @@ class Shown:
         moved: Callable[[Standing], None] = lambda standing: None,
         noted: Callable[[str], None] = lambda note: None,
     ) -> View:
-        """The file system. `moved` is called when it has followed, `noted` with what keeps it from that."""
+        """The file system. `moved` is called when it has followed, `noted` as in `Following`."""
         if self.standing is None:
             return View(handle.trees, hydration.open, Everything(handle.refs, handle.objects, handle.history))
         root: Root = Fixed(self.standing)

@@ -218,9 +218,13 @@ class View:
         """Whether a path that leads to a file, and through no symlink, leads to that file for good."""
 
     @property
-    def moved_ns(self) -> int | None:
-        """When the branch moved to what is shown, Unix time; None where none is followed."""
-        return None if isinstance(self._root, Folder) else self._root.moved_ns
+    def followed(self) -> tuple[str, int] | None:
+        """The branch that is followed, by the name that it has now, and when it moved to what is shown (Unix time, in
+        ns); None where none is."""
+        if isinstance(self._root, Folder):
+            return None
+        moved_ns = self._root.moved_ns
+        return None if moved_ns is None else (self._root.last().branch, moved_ns)
 
     def root(self) -> Node:
         """The root as it stands now; asks the refs when the mount follows a branch."""

@@ -111,6 +111,21 @@ def test_what_is_shown_does_not_depend_on_when_somebody_looked(
     assert root.now().branch == "prod"
 
 
+def test_what_became_of_the_name_is_noted(repository: FakeRepository) -> None:
+    noted: list[str] = []
+    record = repository.records[branch("prod")][-1]
+    start = Standing.at(record.snapshot, repository.snapshots[record.snapshot], "prod")
+    root = Following(repository, repository, record, start, noted=noted.append)
+    repository.rename("prod", "stable")
+    root.now()
+    repository.set("stable", {"v": b"2"})
+    root.now()
+    assert noted == ["branch 'prod' was renamed; following branch 'stable'"]
+    repository.set("prod", {"v": b"3"})
+    root.now()
+    assert noted[1:] == [""]
+
+
 def test_a_renamed_branch_whose_new_name_is_deleted_stays(repository: FakeRepository) -> None:
     root = repository.following("prod")
     repository.rename("prod", "stable")
