@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import pydoc
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from moorage.errors import InvalidInputError, MountError, RefNotFoundError, Repo
 from moorage.mount import daemon, registry, serve
 from moorage.mount.host import mountinfo
 from moorage.mount.kernel import connect
+from moorage.mount.private import temporary as temporary_mount
 from moorage.mount.private.temporary import MountOptions
 from tests.mount import build
 from tests.mount.conftest import kill_later
@@ -160,6 +162,19 @@ def test_its_options_are_those_of_mount() -> None:
     assert set(get_type_hints(MountOptions)) == {
         name for name, parameter in taken.items() if parameter.kind is parameter.KEYWORD_ONLY
     } - {"foreground"}
+
+
+def test_help_shows_how_it_is_called_before_anything_else() -> None:
+    shown = pydoc.plain(pydoc.render_doc(moorage.mount)).partition("PACKAGE CONTENTS")[0]
+    called, wanted = inspect.signature(moorage.mount), inspect.signature(temporary_mount.mounted)
+    assert [str(called.parameters[name]) for name in called.parameters] == [
+        str(wanted.parameters[name]) for name in wanted.parameters
+    ]
+    for name in ("repo", "revision", "directory"):
+        assert f"{name}={wanted.parameters[name].default!r}".replace("'", '"') in shown
+    taken = inspect.signature(serve.mount).parameters
+    for name in get_type_hints(MountOptions):
+        assert f" {name}={taken[name].default!r}" in shown
 
 
 def test_the_name_stays_callable_whatever_is_imported() -> None:
