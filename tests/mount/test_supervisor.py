@@ -322,7 +322,9 @@ def test_mounts_say_what_is_shown_after_a_restart_and_how_much_was_opened(mounte
 
 
 @needs_root
-def test_a_kernel_that_cannot_send_again_gets_another_mount(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_seen", [True, False])
+def test_a_kernel_that_cannot_send_again_gets_another_mount(tmp_path: Path, *, is_seen: bool) -> None:
+    """But not where it was unmounted meanwhile, and only served those who had it open."""
     with build.create(tmp_path / "repository") as handle:
         build.branch(handle, "prod", FILES)
     (tmp_path / "mnt").mkdir()
@@ -344,8 +346,17 @@ supervisor.run(ready)
         watchdog = kill_later(process.pid)
         assert process.stdout is not None
         assert process.stderr is not None
-        kill(int(process.stdout.readline()))
+        server = int(process.stdout.readline())
         lines = iter(process.stderr)
+        if not is_seen:
+            with (tmp_path / "mnt/top3").open("rb"):
+                subprocess.run(["umount", "-l", tmp_path / "mnt"], check=True)
+                kill(server)
+                assert process.wait(60) == 0
+            watchdog.cancel()
+            assert mountinfo.top_at(str(tmp_path / "mnt")) is None
+            return
+        kill(server)
         assert any("is mounted anew" in line for line in lines)
         assert any("serves" in line for line in lines)
         assert (tmp_path / "mnt/top3").read_bytes() == FILES["top3"]

@@ -31,7 +31,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from moorage.errors import MoorageError, MountError
-from moorage.mount import daemon, mountpoint
+from moorage.mount import daemon, given, mountpoint
 from moorage.mount.claim import Claim
 from moorage.mount.host import mountinfo, notify
 from moorage.mount.journal.log_format import fields
@@ -256,6 +256,10 @@ class Supervisor:
 
     def _mount_again(self) -> None:
         path = self._record.mountpoint
+        if given.descriptor(path) is None and not mountinfo.is_at(path, self._record.device):
+            _log.error("%s was out of sight, and those who still read there get errors", path)
+            self._leave_at = 0.0
+            return
         _log.warning(
             "what was in flight cannot be had again: %s is mounted anew, and files that are open there fail",
             path,
