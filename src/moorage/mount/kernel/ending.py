@@ -105,16 +105,16 @@ def unmount(mountpoint: str, device: str) -> None:
         connect.detach(mountpoint)
     except LockedError:
         _log.info("%s is in use: taken out of sight, serving what is open for %g s more", mountpoint, GRACE_S)
-        take_away(mountpoint)
+        take_away(mountpoint, device)
     except MountNotFoundError:
         pass  # somebody else was quicker
     except MoorageError as error:
         _log.error("%s", error)
 
 
-def take_away(mountpoint: str) -> None:
-    """Unmount without a word: nothing more can be done about it."""
+def take_away(mountpoint: str, device: str) -> None:
+    """Unmount that file system, and no other, without a word: nothing more can be done about it."""
     entry = mountinfo.top_at(mountpoint)
-    if entry is not None and entry.is_ours:
+    if entry is not None and entry.device == device:
         with contextlib.suppress(MoorageError):
             connect.detach(mountpoint, lazy=True)

@@ -34,14 +34,13 @@ def serve(view: View, place: Place, ready: Ready) -> None:
         operations = operations_of(view, place, InodeTable(), OpenModes(backings))
         session = Session(fd, operations, patience=place.patience)
         session.start(wakeups.ended)
-        has_ended = False
+        device, has_ended = device_of(place), False
         try:
-            serving = serving_of(place, agreed, has_passthrough=backings is not None)
-            ready(serving)
-            has_ended = wait_for_end(wakeups, place.mountpoint, serving.device)
+            ready(serving_of(place, agreed, has_passthrough=backings is not None))
+            has_ended = wait_for_end(wakeups, place.mountpoint, device)
         finally:
             if not has_ended:
-                take_away(place.mountpoint)
+                take_away(place.mountpoint, device)
 
 
 def begin(place: Place) -> tuple[int, Negotiated]:
@@ -56,7 +55,7 @@ def begin(place: Place) -> tuple[int, Negotiated]:
         return fd, handshake(fd, passthrough=place.cache is not None)
     except BaseException:
         os.close(fd)
-        take_away(place.mountpoint)
+        take_away(place.mountpoint, device_of(place))
         raise
 
 

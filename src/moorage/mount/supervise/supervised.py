@@ -224,7 +224,7 @@ class _Supervised:
             self._claim.notes(self._note)
         served.ledger.close()
         if not wait_for_end(self._wakeups, path, served.device):
-            take_away(path)
+            take_away(path, served.device)
         registry.remove_of_server(path, os.getpid())
         _log.info("%s is unmounted", path, extra=fields(mountpoint=path))
 

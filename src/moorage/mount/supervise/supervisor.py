@@ -107,7 +107,7 @@ class Supervisor:
                 is_gone = self._supervise()
             finally:
                 if not is_gone:
-                    take_away(path)
+                    take_away(path, self._record.device)
                 self._server.end(GONE_S if is_gone else 0.0)
                 self._close()
                 self._claim.drop()
@@ -261,7 +261,7 @@ class Supervisor:
             path,
             extra=fields(mountpoint=path),
         )
-        take_away(path)
+        take_away(path, self._record.device)
         self._close()
         ledger = ledger_file.create()
         os.dup2(ledger, self._ledger, inheritable=False)  # the descriptor is in the record
