@@ -18,12 +18,12 @@ from typing import IO
 import pytest
 
 from moorage.mount import serve
-from moorage.mount.host import mountinfo
+from moorage.mount.host import mountinfo, places
 from moorage.mount.private import run as private
 from tests.cli.command_line import python
 from tests.mount import build
 from tests.mount.build import Content
-from tests.mount.conftest import Mount, MountIt, end_of, eventually, kill, kill_later
+from tests.mount.conftest import Mount, MountIt, end_of, eventually, kill, kill_later, wait_for_end
 from tests.needs import needs_fuse, needs_root
 
 pytestmark = [needs_fuse, needs_root]  # what an ordinary user gets is in test_ordinary_user
@@ -82,15 +82,22 @@ def lines(stream: IO[str] | None) -> str:
     return stream.readline().rstrip("\n")
 
 
-def servers(mount: Mount) -> list[int]:
-    """The servers of private mounts of this repository."""
+def behind(mount: Mount, what: str = "moorage.mount") -> list[int]:
+    """The processes behind private mounts of this repository; of one module, or all."""
     found = []
     for name in os.listdir("/proc"):
         with contextlib.suppress(OSError):
-            words = Path("/proc", name, "cmdline").read_bytes()
-            if b"moorage.mount.private.server" in words and os.fsencode(str(mount.handle.root)) in words:
+            words = Path("/proc", name, "cmdline").read_text()
+            if all(word in words for word in (what, str(mount.handle.root), places.programs_log().name)):
                 found.append(int(name))
     return found
+
+
+def supervisor_and_server(mount: Mount) -> tuple[int, int]:
+    """Those behind the only private mount of this repository."""
+    [supervisor] = behind(mount, "private.supervisor")
+    [server] = behind(mount, "supervise.supervised")
+    return supervisor, server
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +124,7 @@ for _ in range(2):
         assert lines(process.stdout) == "w1 c1"
         assert len([entry for entry in mountinfo.mounted() if entry.mountpoint == str(mount.path)]) == 1
     assert (mount.path / "model/weights").read_bytes() == b"w2"
-    eventually(lambda: not servers(mount))
+    eventually(lambda: not behind(mount))
 
 
 def test_where_it_is_seen(mount_it: MountIt, tmp_path: Path) -> None:
@@ -167,7 +174,7 @@ def test_the_terminal_is_the_programs(still: Mount) -> None:
 def test_the_exit_code_is_the_programs(still: Mount) -> None:
     assert outcome(still, "sh", "-c", "yes | head -1 >/dev/null; exit 37") == (37, "", "")
     assert outcome(still, "sh", "-c", "kill -TERM $$") == (-signal.SIGTERM, "", "")
-    eventually(lambda: not servers(still))
+    eventually(lambda: not behind(still))
 
 
 def test_signals_that_python_ignores_are_not_ignored(still: Mount) -> None:
@@ -197,7 +204,7 @@ def test_what_cannot_be_run(still: Mount, tmp_path: Path) -> None:
     ):
         code, out, err = outcome(still, name)
         assert (code, out, err.count("moorage: error: ")) == (expected, "", 1), err
-    eventually(lambda: not servers(still))
+    eventually(lambda: not behind(still))
 
 
 def test_what_cannot_be_mounted(still: Mount, tmp_path: Path) -> None:
@@ -213,7 +220,7 @@ def test_what_cannot_be_mounted(still: Mount, tmp_path: Path) -> None:
     code, out, err = outcome(still, "echo", "ran", options=["--pin", "none"])
     assert (code, out) == (1, "")
     assert "no branch, tag or snapshot is called 'none'" in err
-    eventually(lambda: not servers(still))
+    eventually(lambda: not behind(still))
 
 
 def test_the_current_directory_is_the_pinned_one(mount_it: MountIt) -> None:
@@ -229,10 +236,10 @@ def test_the_current_directory_is_the_pinned_one(mount_it: MountIt) -> None:
 def test_killed_it_leaves_nothing(still: Mount, tmp_path: Path, number: signal.Signals) -> None:
     with run(still, "sh", "-c", "echo $MOORAGE_MOUNT; read line", options=["--at", tmp_path]) as process:
         assert lines(process.stdout) == str(tmp_path)
-        [server] = servers(still)
+        both = supervisor_and_server(still)
         os.kill(process.pid, number)
         assert process.wait(DEADLINE_S) == -number
-    eventually(lambda: not os.path.exists(f"/proc/{server}"))
+    wait_for_end(*both)
     assert mountinfo.top_at(str(tmp_path)) is None
 
 
@@ -240,10 +247,10 @@ def test_killed_before_the_program_began_it_leaves_nothing(still: Mount, tmp_pat
     """Whenever that is: the server finds nobody to report to, or the one for whom it is gone."""
     for _ in range(2):
         with run(still, "sh", "-c", "read line", options=["--at", tmp_path]) as process:
-            eventually(lambda: bool(servers(still)))
+            eventually(lambda: bool(behind(still)))
             kill(process.pid)
             process.wait(DEADLINE_S)
-        eventually(lambda: not servers(still))
+        eventually(lambda: not behind(still))
         assert mountinfo.top_at(str(tmp_path)) is None
 
 
@@ -257,10 +264,11 @@ sys.stdin.readline()
 """
     with run(still, sys.executable, "-c", program) as process:
         assert lines(process.stdout) == "ready"
-        [server] = servers(still)
-        for pid in (server, process.pid):
+        both = supervisor_and_server(still)
+        for pid in (*both, process.pid):
             os.kill(pid, signal.SIGTERM)
         assert lines(process.stdout) == "c1"
+        assert supervisor_and_server(still) == both
         assert process.communicate("\n", timeout=DEADLINE_S) == ("", "")
         assert process.returncode == 0
 
@@ -271,7 +279,7 @@ def test_what_it_started_loses_the_mount_with_it(still: Mount, tmp_path: Path) -
     with run(still, "sh", "-c", f"({late}) <&0 & echo started", options=["--at", tmp_path]) as process:
         assert lines(process.stdout) == "started"
         process.wait(DEADLINE_S)
-        eventually(lambda: not servers(still))
+        eventually(lambda: not behind(still))
         out, err = process.communicate("\n", timeout=DEADLINE_S)
     assert out.split() == [".", ".."]
     assert os.strerror(errno.ENOENT) in err

@@ -121,7 +121,7 @@ from moorage.mount.supervise.keeper import Keeper, Limits
 logs.log_in_foreground("", "text")
 limits = Limits(ask_every_s=0.2, answer_s=1.0, tick_s=0.1)
 request = MountRequest({str(tmp_path / "repository")!r}, "prod", {str(tmp_path / "mnt")!r}, cache_bytes=0)
-supervisor.supervise(Keeper(request, limits), lambda record: print(record.server_pid, flush=True))
+supervisor.supervise(Keeper(request, limits=limits), lambda record: print(record.server_pid, flush=True))
 """
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
         watchdog = kill_later(process.pid)

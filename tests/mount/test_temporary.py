@@ -17,11 +17,11 @@ import pytest
 import moorage
 from moorage.errors import InvalidInputError, MountError, RefNotFoundError, RepositoryNotFoundError
 from moorage.mount import daemon, registry, serve
-from moorage.mount.host import mountinfo
+from moorage.mount.host import mountinfo, places
 from moorage.mount.kernel import connect
 from moorage.mount.private.temporary import MountOptions
 from tests.mount import build
-from tests.mount.conftest import kill_later
+from tests.mount.conftest import eventually, kill_later
 from tests.needs import needs_fuse
 
 pytestmark = needs_fuse
@@ -141,25 +141,21 @@ except moorage.MoorageError as error:
     assert connect.DEVICE == "/dev/fuse"
 
 
-def test_the_log_is_kept_where_an_error_points_to_it(
-    repository: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_who_does_not_wait_finds_no_mount(repository: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(daemon, "START_TIMEOUT_S", 0)
     with pytest.raises(MountError, match="did not answer") as caught, moorage.mount(repository, "prod"):
         pass
     log = Path(str(caught.value.hint).rpartition(": ")[2])
-    assert log.exists()
-    while "did not wait for it" not in log.read_text():
-        os.sched_yield()
-    log.unlink()
-    log.parent.rmdir()
+    assert log == places.programs_log()
+    eventually(lambda: "did not wait for it" in log.read_text())
+    eventually(lambda: os.listdir(temporary) == [])
 
 
 def test_its_options_are_those_of_mount() -> None:
     taken = inspect.signature(serve.mount).parameters
     assert set(get_type_hints(MountOptions)) == {
         name for name, parameter in taken.items() if parameter.kind is parameter.KEYWORD_ONLY
-    } - {"foreground"}
+    } - {"foreground", "program", "is_temporary"}
 
 
 def test_the_name_stays_callable_whatever_is_imported() -> None:

@@ -52,6 +52,8 @@ def mount(
     sticky: bool = False,
     timeout_s: float = DEFAULT_TIMEOUT_S,
     metrics: str = "",
+    program: int | None = None,
+    is_temporary: bool = False,
 ) -> MountRecord:
     """Mount a branch, a tag or a snapshot of the repository in `repository` on `directory`; with `EVERYTHING` for
     `revision`, all of them together.
@@ -63,7 +65,9 @@ def mount(
     `text` or `json`. `cache_bytes` is how large the cache of hydrated files may be, by default the smaller of 20 GiB
     and a tenth of the disk; 0 hydrates nothing. `log_opens` writes down who opens what (`places.opens_file`).
     `sticky` shows each process one snapshot for as long as it reads. Every request is answered within `timeout_s`.
-    `metrics` puts out numbers at `ADDRESS:PORT` of this machine, or into a file.
+    `metrics` puts out numbers at `ADDRESS:PORT` of this machine, or into a file. With `program`, a descriptor of a
+    process, the mount ends with that and by no signal. If `is_temporary`, the directory is removed when it is over, and
+    those behind it log to `places.programs_log`.
 
     Raises `RepositoryNotFoundError`, `RefNotFoundError`, `InvalidInputError` (a directory that cannot be mounted on),
     `AlreadyExistsError` (a mount of moorage is there), `MountError`, and what opening a repository raises.
@@ -78,13 +82,17 @@ def mount(
         gid=gid,
         umask=umask,
         driver=driver,
-        log="" if log is None and foreground else os.path.abspath(log or _default_log(directory)),
+        log=""
+        if log is None and foreground
+        else os.path.abspath(log or _default_log(directory, is_temporary=is_temporary)),
         log_format=log_format,
         cache_bytes=cache_bytes,
         log_opens=log_opens,
         sticky=sticky,
         timeout_s=timeout_s,
         metrics=_absolute(metrics),
+        program=-1 if program is None else program,
+        is_temporary=is_temporary,
     )
     given.check(request.mountpoint)
     if not foreground:
@@ -99,7 +107,9 @@ def _absolute(metrics: str) -> str:
     return os.path.abspath(where) if isinstance(where, Path) else metrics
 
 
-def _default_log(directory: Path) -> Path:
+def _default_log(directory: Path, *, is_temporary: bool) -> Path:
+    if is_temporary:
+        return places.programs_log()
     place = os.path.abspath(directory)
     return places.log_file(place if given.descriptor(place) is not None else mountpoint.real_path(place))
 

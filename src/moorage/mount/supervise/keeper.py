@@ -2,8 +2,8 @@
 
 A keeper holds the two things that must outlive a server: the connection to the kernel, and the ledger of what the
 kernel was told. It starts the server as a child, and another one when that exits or does not answer. Whatever was in
-flight the kernel is asked to send again, so who reads sees a pause and no error. It ends when the mount does; what else
-ends a mount (a signal, the end of the program that it is for) its owner waits for with it.
+flight the kernel is asked to send again, so who reads sees a pause and no error. It ends when the mount does, or the
+program that it is for; whatever else ends a mount is its owner's, who is woken for it.
 
 It never opens anything on its own mount: whether the mount answers is asked by a child that may be left behind. It
 never clones the connection: requests in flight on a clone die with it.
@@ -32,7 +32,7 @@ from moorage.mount.claim import Claim
 from moorage.mount.host import mountinfo
 from moorage.mount.journal.log_format import fields
 from moorage.mount.kernel import wire
-from moorage.mount.kernel.ending import GRACE_S, take_away, unmount
+from moorage.mount.kernel.ending import GRACE_S, PROGRAM_ENDED, put_away, take_away, unmount
 from moorage.mount.ledger import file as ledger_file
 from moorage.mount.registry import MountRecord
 from moorage.mount.request import MountRequest
@@ -67,13 +67,13 @@ MOST_BACKOFF_S = 30.0
 class Keeper:
     """Keeps one mount served."""
 
-    def __init__(self, request: MountRequest, limits: Limits | None = None) -> None:
-        """Nothing is started yet."""
+    def __init__(self, request: MountRequest, claim: type[Claim] = Claim, limits: Limits | None = None) -> None:
+        """Nothing is started yet; `claim` is told what becomes of it."""
         self._request = request
         self._limits = limits or Limits()
         self._ledger = ledger_file.create()
-        self.claim = Claim.of(request, ledger=self._ledger)
-        self._wakers: dict[int, Callable[[], None]] = {}
+        self.claim = claim.of(request, ledger=self._ledger)
+        self._wakers: dict[int, Callable[[], None]] = dict.fromkeys(request.programs, self._program_ended)
         self._device = -1
         self._resends = False
         self._deaths: deque[float] = deque(maxlen=BURST)
@@ -89,7 +89,15 @@ class Keeper:
         Raises `MoorageError` for whatever keeps it from being mounted.
         """
         self._wakers.update(wakers)
-        self._server = self._first()
+        try:
+            self._server = self._first()
+            self._keep(ready)
+        finally:
+            if self._request.is_temporary:
+                put_away(self._request.mountpoint)
+
+    def _keep(self, ready: Callable[[MountRecord], None]) -> None:
+        """Until it is over."""
         path = self._record.mountpoint
         _log.info("process %d supervises %s", os.getpid(), path)
         is_gone = False
@@ -111,11 +119,20 @@ class Keeper:
         self._leave_at = time.monotonic() + (0.0 if is_second else GRACE_S)
         unmount(self._record.mountpoint, self._record.device)
 
+    def _program_ended(self) -> None:
+        del self._wakers[self._request.program]  # it stays readable
+        self.leave(PROGRAM_ENDED)
+
     def _close(self) -> None:
         """Let go of the connection."""
         device, self._device = self._device, -1
         if device >= 0:
             os.close(device)
+
+    @property
+    def program(self) -> int:
+        """The descriptor of the program that it is for, or -1."""
+        return self._request.program
 
     @property
     def _record(self) -> MountRecord:
@@ -194,7 +211,7 @@ class Keeper:
         elif "note" in packet:
             self.claim.notes(packet["note"])
         elif server.error is not None:
-            _log.error("the server cannot serve: %s", server.error["message"])
+            _log.error("the server of %s cannot serve: %s", self._record.mountpoint, server.error["message"])
             self.claim.failed(str(server.error["message"]))
 
     # -- death ---------------------------------------------------------------------------------------
@@ -202,7 +219,7 @@ class Keeper:
     def _replace(self, why: str) -> None:
         """Start another server in the place of one that is no more."""
         old = self._server
-        _log.warning("server process %d %s", old.pid, why)
+        _log.warning("server process %d of %s %s", old.pid, self._record.mountpoint, why)
         if not old.end():
             _log.error("server process %d cannot be killed: it is left behind", old.pid)
         self.claim.died()

@@ -1,7 +1,7 @@
 """What stands behind a mount that everybody sees?
 
-A process that keeps it served (`keeper`), until somebody unmounts it or a signal does, and replaces its server on
-purpose when it is asked to. It alone writes the mount's record in the registry.
+A process that keeps it served (`keeper`), until somebody unmounts it, or a signal does (or the end of the program that
+it is for), and replaces its server on purpose when it is asked to. It alone writes the mount's record in the registry.
 
 It does nothing else, so that it has no reason to die, and imports next to nothing, so that it is small.
 
@@ -20,7 +20,7 @@ from collections.abc import Callable
 from moorage.errors import MoorageError
 from moorage.mount import daemon
 from moorage.mount.host import notify
-from moorage.mount.kernel.ending import SIGNALS, Wakeups
+from moorage.mount.kernel.ending import Wakeups, signals_of
 from moorage.mount.registry import MountRecord
 from moorage.mount.request import MountRequest
 from moorage.mount.supervise.keeper import Keeper
@@ -40,7 +40,7 @@ def run(request: MountRequest, ready: Callable[[MountRecord], None]) -> None:
 
 def supervise(keeper: Keeper, ready: Callable[[MountRecord], None]) -> None:
     """As `run`."""
-    with Wakeups(*SIGNALS, UPGRADE_SIGNAL) as wakeups:
+    with Wakeups(*signals_of(keeper.program), UPGRADE_SIGNAL) as wakeups:
         keeper.run(ready, {wakeups.fileno(): lambda: _signalled(keeper, wakeups.wait(0))})
 
 
