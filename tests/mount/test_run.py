@@ -275,8 +275,9 @@ sys.stdin.readline()
 
 def test_what_it_started_loses_the_mount_with_it(still: Mount, tmp_path: Path) -> None:
     """The mount is of one program: a child that outlives it has an empty directory, and not the moving branch."""
-    late = "read line; ls -a $MOORAGE_MOUNT; cat $MOORAGE_MOUNT/model/config"
-    with run(still, "sh", "-c", f"({late}) <&0 & echo started", options=["--at", tmp_path]) as process:
+    late = "read line <&3; ls -a $MOORAGE_MOUNT; cat $MOORAGE_MOUNT/model/config"
+    # What a shell puts into the background has no input, whatever it is told about its descriptor 0.
+    with run(still, "sh", "-c", f"exec 3<&0; ({late}) & echo started", options=["--at", tmp_path]) as process:
         assert lines(process.stdout) == "started"
         process.wait(DEADLINE_S)
         eventually(lambda: not behind(still))
