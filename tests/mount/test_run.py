@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import os
@@ -11,26 +10,24 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO
 
 import pytest
 
 from moorage.mount import serve
-from moorage.mount.host import mountinfo, places
+from moorage.mount.host import mountinfo
 from moorage.mount.private import run as private
 from tests.cli.command_line import python
 from tests.mount import build
 from tests.mount.build import Content
 from tests.mount.conftest import Mount, MountIt, end_of, eventually, kill, kill_later, wait_for_end
+from tests.mount.programs import DEADLINE_S, behind, lines, run, supervisor_and_server
 from tests.needs import needs_fuse, needs_root
 
 pytestmark = [needs_fuse, needs_root]  # what an ordinary user gets is in test_ordinary_user
 
 V1: dict[str, Content] = {"model": {"weights": b"w1", "config": b"c1"}, "only-one": {"f": b"1"}}
 V2: dict[str, Content] = {"model": {"weights": b"w2", "config": b"c2"}}
-DEADLINE_S = 60
 TELL = """
 import json, os, sys
 at = os.environ["MOORAGE_MOUNT"]
@@ -40,26 +37,6 @@ print(json.dumps({
     "xattr": os.getxattr(at, "user.moorage.snapshot").decode(),
 }))
 """
-
-
-@contextlib.contextmanager
-def run(
-    mount: Mount, *words: str | Path, options: Sequence[str | Path] = (), **settings: object
-) -> Iterator[subprocess.Popen[str]]:
-    """`moorage run --pin prod OPTIONS -- WORDS`, which is gone afterwards."""
-    assert mount.handle.root is not None
-    command = python("-r", str(mount.handle.root), "run", "--pin", "prod", *map(str, options), "--", *map(str, words))
-    pipe = subprocess.PIPE
-    with subprocess.Popen(
-        command,
-        **{"stdin": pipe, "stdout": pipe, "stderr": pipe, "text": True, **settings},  # type: ignore[call-overload]  # mypy does not look into **
-    ) as process:
-        watchdog = kill_later(process.pid)
-        try:
-            yield process
-        finally:
-            watchdog.cancel()
-            kill(process.pid)
 
 
 def outcome(mount: Mount, *words: str | Path, **settings: object) -> tuple[int, str, str]:
@@ -75,29 +52,6 @@ def told(mount: Mount, **settings: object) -> dict[str, object]:
     assert (code, err) == (0, "")
     found: dict[str, object] = json.loads(out)
     return found
-
-
-def lines(stream: IO[str] | None) -> str:
-    assert stream is not None
-    return stream.readline().rstrip("\n")
-
-
-def behind(mount: Mount, what: str = "moorage.mount") -> list[int]:
-    """The processes behind private mounts of this repository; of one module, or all."""
-    found = []
-    for name in os.listdir("/proc"):
-        with contextlib.suppress(OSError):
-            words = Path("/proc", name, "cmdline").read_text()
-            if all(word in words for word in (what, str(mount.handle.root), places.programs_log().name)):
-                found.append(int(name))
-    return found
-
-
-def supervisor_and_server(mount: Mount) -> tuple[int, int]:
-    """Those behind the only private mount of this repository."""
-    [supervisor] = behind(mount, "private.supervisor")
-    [server] = behind(mount, "supervise.supervised")
-    return supervisor, server
 
 
 @pytest.fixture(scope="module")

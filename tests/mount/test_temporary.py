@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import inspect
 import os
 import signal
@@ -21,8 +23,9 @@ from moorage.mount.host import mountinfo, places
 from moorage.mount.kernel import connect
 from moorage.mount.private.temporary import MountOptions
 from tests.mount import build
-from tests.mount.conftest import eventually, kill_later
-from tests.needs import needs_fuse
+from tests.mount.conftest import eventually, kill, kill_later, wait_for_end
+from tests.mount.supervised import resend_missing
+from tests.needs import needs_fuse, require
 
 pytestmark = needs_fuse
 
@@ -107,6 +110,59 @@ def test_an_interrupt(repository: Path) -> None:
         process.wait()
         watchdog.cancel()
     assert not os.path.exists(path)
+
+
+BLOCK = """
+import moorage, signal, sys
+with moorage.mount(sys.argv[1], "prod") as path:
+    print(path, flush=True)
+    signal.pause()
+"""
+
+
+@pytest.mark.parametrize("first", ["nobody", "server", "supervisor"])
+def test_a_program_that_is_killed_leaves_nothing(repository: Path, first: str) -> None:
+    """Whoever is still there to see it, and whatever signals they get before."""
+    require(resend_missing)
+    with subprocess.Popen([sys.executable, "-c", BLOCK, repository], stdout=subprocess.PIPE, text=True) as process:
+        watchdog = kill_later(process.pid)
+        assert process.stdout is not None
+        path = Path(process.stdout.readline().rstrip("\n"))
+        [record] = registry.own()
+        for pid in {"nobody": [], "server": [record.server_pid], "supervisor": [record.pid]}[first]:
+            kill(pid)
+            wait_for_end(pid)
+        assert (path / "d/f").read_bytes() == b"data"
+        [now] = registry.own()
+        for pid in (now.pid, now.server_pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        assert (path / "d/f").read_bytes() == b"data"
+        process.kill()
+        process.wait()
+        watchdog.cancel()
+    wait_for_end(now.pid, now.server_pid)
+    assert not path.exists()
+    assert mountinfo.top_at(str(path)) is None
+
+
+def test_a_server_that_dies_costs_no_read(repository: Path) -> None:
+    require(resend_missing)
+    with moorage.mount(repository, "prod") as path, (path / "d/f").open("rb", buffering=0) as file:
+        [record] = registry.own()
+        kill(record.server_pid)
+        assert (file.read(), (path / "d/f").read_bytes()) == (b"data", b"data")
+
+
+def test_control_without_a_supervisor_it_does(repository: Path) -> None:
+    with moorage.mount(repository, "prod") as path:
+        [record] = registry.own()
+        for pid in (record.pid, record.server_pid):
+            kill(pid)
+            wait_for_end(pid)
+        with pytest.raises(OSError) as caught:
+            (path / "d/f").read_bytes()
+        assert caught.value.errno == errno.ENOTCONN
 
 
 def test_errors(repository: Path, tmp_path: Path) -> None:
