@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from moorage.mount.host import mountinfo
+from moorage.mount.host import mountinfo, places
 from moorage.repository.handle import RepositoryHandle
 from tests.mount import build
 from tests.mount.conftest import eventually, kill, wait_for_end
@@ -112,6 +112,21 @@ def test_nothing_is_left(ground: Ground, victims: tuple[str, ...], is_killed: bo
     eventually(lambda: not behind(ground))
     assert os.path.exists(place) == (where == "place")
     assert mountinfo.top_at(place) is None
+
+
+def test_what_the_next_server_cannot_go_on_with_is_mounted_anew_for_the_program(ground: Ground) -> None:
+    program = "echo started; read line; until cat $MOORAGE_MOUNT/top3 2>/dev/null; do :; done | wc -c"
+    with run(ground, "sh", "-c", program) as process:
+        assert lines(process.stdout) == "started"
+        supervisor, server = supervisor_and_server(ground)
+        [ledger] = [fd for fd in Path(f"/proc/{supervisor}/fd").iterdir() if os.readlink(fd).startswith("/memfd:")]
+        with ledger.open("r+b", buffering=0) as file:
+            os.pwrite(file.fileno(), b"\x63", 8)  # its version
+        kill(server)
+        wait_for_end(server)
+        eventually(lambda: "is mounted anew" in places.programs_log().read_text())
+        out, err = process.communicate("\n", timeout=DEADLINE_S)
+    assert (out.strip(), err) == (str(ground.plain.joinpath("top3").stat().st_size), "")
 
 
 def test_a_file_that_a_child_has_open_does_not_hold_those_behind_it_for_ever(ground: Ground) -> None:
