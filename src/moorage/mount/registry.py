@@ -49,8 +49,8 @@ class MountRecord:
     repository: str
     revision: str
     pid: int
-    """Of the process that unmounts when it gets a SIGTERM: the supervisor, or the server where there is none; 0 when it
-    is not known (a mount of another user)."""
+    """Of the process that unmounts when it gets a SIGTERM, unless it is for one program: the supervisor, or the server
+    where there is none; 0 when it is not known (a mount of another user)."""
     started_ns: int
     """Unix time."""
     driver: str
