@@ -39,21 +39,15 @@ START_TIMEOUT_S = 60.0
 """Opening a repository may mean building its index."""
 
 
-def start(request: MountRequest, program: str = "") -> MountRecord:
-    """Serve in the background, by the module `program` or that of the driver; returns when the mount answers. Raises
+def start(request: MountRequest, module: str = "") -> MountRecord:
+    """Serve in the background, by `module` or else that of the driver; returns when the mount answers. Raises
     what kept it from it, or `MountError`, and then nothing is mounted."""
     logs.open_log(request.log)
     reading, writing = os.pipe()
+    words = [str(writing), json.dumps(asdict(request))]
     try:
         process = subprocess.Popen(
-            [
-                sys.executable,
-                "-P",
-                "-m",
-                program or PROGRAMS[request.driver],
-                str(writing),
-                json.dumps(asdict(request)),
-            ],
+            [sys.executable, "-P", "-m", module or PROGRAMS[request.driver], *words],
             pass_fds=[writing, *given.descriptors(request.mountpoint), *request.programs],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

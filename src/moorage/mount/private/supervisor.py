@@ -24,7 +24,7 @@ def run(request: MountRequest, ready: Callable[[MountRecord], None]) -> None:
 
     Raises `MoorageError` for whatever keeps it from being mounted.
     """
-    signals_of(request.program)
+    signals_of(request.program)  # none, and from now on they are ignored
     Keeper(request, Unlisted).run(ready, {})
 
 
