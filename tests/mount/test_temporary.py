@@ -22,10 +22,11 @@ from moorage.mount import daemon, registry, serve
 from moorage.mount.host import mountinfo, places
 from moorage.mount.kernel import connect
 from moorage.mount.private.temporary import MountOptions
+from tests.cli.command_line import python
 from tests.mount import build
 from tests.mount.conftest import eventually, kill, kill_later, wait_for_end
 from tests.mount.supervised import resend_missing
-from tests.needs import needs_fuse, require
+from tests.needs import needs_fuse, needs_root, require
 
 pytestmark = needs_fuse
 
@@ -112,6 +113,7 @@ def test_an_interrupt(repository: Path) -> None:
     assert not os.path.exists(path)
 
 
+WAITS = "echo $MOORAGE_MOUNT; read line; cat $MOORAGE_MOUNT/d/f"
 BLOCK = """
 import moorage, signal, sys
 with moorage.mount(sys.argv[1], "prod") as path:
@@ -144,6 +146,20 @@ def test_a_program_that_is_killed_leaves_nothing(repository: Path, first: str) -
     wait_for_end(now.pid, now.server_pid)
     assert not path.exists()
     assert mountinfo.top_at(str(path)) is None
+
+
+@needs_root
+def test_a_program_that_outlives_the_block_is_not_given_its_directory(repository: Path) -> None:
+    """To remove a directory is to take away what is mounted there, also in another namespace."""
+    command = python("-r", str(repository), "run", "--pin", "prod", "--", "sh", "-c", WAITS)
+    pipe = subprocess.PIPE
+    with moorage.mount(repository, "prod") as path:
+        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
+        watchdog = kill_later(process.pid)
+        assert process.stdout is not None
+        assert process.stdout.readline().rstrip("\n") != str(path)
+    assert process.communicate("\n")[0] == "data"
+    watchdog.cancel()
 
 
 def test_a_server_that_dies_costs_no_read(repository: Path) -> None:

@@ -51,6 +51,7 @@ class Claim:
                 pinned=request.pin,
                 log_opens=request.log_opens,
                 sticky=request.sticky,
+                is_temporary=request.is_temporary,
                 ledger=ledger,
             )
         )

@@ -5,8 +5,8 @@ the kernel has mounted and whether the process is still the same one (its id *an
 what `mounts` says. A claim about something that is neither mounted nor running is removed by the one who reads it.
 
     fields   mountpoint, repository, revision, pid, process_start, boot, started_ns, driver, pinned, log, device,
-             passthrough, snapshot, log_opens, sticky; where it is supervised: server_pid, server_start, served_ns,
-             restarts, upgrades, trouble, note, ledger
+             passthrough, snapshot, log_opens, sticky, is_temporary; where it is supervised: server_pid, server_start,
+             served_ns, restarts, upgrades, trouble, note, ledger
 
 Written by rename, so a reader never sees half a file. Threads and processes: any; each mountpoint has its own file.
 """
@@ -67,6 +67,8 @@ class MountRecord:
     """Whether it writes down who opens what."""
     sticky: bool = False
     """Whether it shows each process one snapshot for as long as it reads."""
+    is_temporary: bool = False
+    """Whether its mountpoint is removed with it."""
     process_start: int = 0
     """Clock ticks from the start of the machine to the start of the process."""
     boot: str = ""

@@ -135,13 +135,16 @@ def start(
 
 
 def _place_of(repository: str, revision: str) -> str | None:
-    """Where the revision is mounted, if it is at exactly one place."""
-    places = {
+    """Where the revision is mounted, if it is at exactly one place. A directory that will be removed is none: with it
+    goes whatever is mounted there, in all namespaces."""
+    found = {
         record.mountpoint
         for record in registry.mounts()
-        if (record.repository, record.revision) == (repository, revision) and record.state is not MountState.DETACHED
+        if (record.repository, record.revision) == (repository, revision)
+        and record.state is not MountState.DETACHED
+        and not record.is_temporary
     }
-    return places.pop() if len(places) == 1 else None
+    return found.pop() if len(found) == 1 else None
 
 
 def _current_directory() -> str | None:
