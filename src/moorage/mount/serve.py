@@ -66,8 +66,7 @@ def mount(
     and a tenth of the disk; 0 hydrates nothing. `log_opens` writes down who opens what (`places.opens_file`).
     `sticky` shows each process one snapshot for as long as it reads. Every request is answered within `timeout_s`.
     `metrics` puts out numbers at `ADDRESS:PORT` of this machine, or into a file. With `program`, a descriptor of a
-    process, the mount ends with that and by no signal. If `is_temporary`, the directory is removed when it is over, and
-    those behind it log to `places.programs_log`.
+    process, the mount ends with that and by no signal. If `is_temporary`, the directory is removed when it is over.
 
     Raises `RepositoryNotFoundError`, `RefNotFoundError`, `InvalidInputError` (a directory that cannot be mounted on),
     `AlreadyExistsError` (a mount of moorage is there), `MountError`, and what opening a repository raises.
@@ -82,9 +81,7 @@ def mount(
         gid=gid,
         umask=umask,
         driver=driver,
-        log=""
-        if log is None and foreground
-        else os.path.abspath(log or _default_log(directory, is_temporary=is_temporary)),
+        log="" if log is None and foreground else os.path.abspath(log or _default_log(directory)),
         log_format=log_format,
         cache_bytes=cache_bytes,
         log_opens=log_opens,
@@ -94,11 +91,15 @@ def mount(
         program=-1 if program is None else program,
         is_temporary=is_temporary,
     )
+    return _serve(request, foreground=foreground)
+
+
+def _serve(request: MountRequest, *, foreground: bool) -> MountRecord:
     given.check(request.mountpoint)
     if not foreground:
         return daemon.start(request)
     logs.log_in_foreground(request.log, request.log_format)
-    return serve_here(request, supervisor.run if driver == KERNEL else server.run)
+    return serve_here(request, supervisor.run if request.driver == KERNEL else server.run)
 
 
 def _absolute(metrics: str) -> str:
@@ -107,9 +108,7 @@ def _absolute(metrics: str) -> str:
     return os.path.abspath(where) if isinstance(where, Path) else metrics
 
 
-def _default_log(directory: Path, *, is_temporary: bool) -> Path:
-    if is_temporary:
-        return places.programs_log()
+def _default_log(directory: Path) -> Path:
     place = os.path.abspath(directory)
     return places.log_file(place if given.descriptor(place) is not None else mountpoint.real_path(place))
 

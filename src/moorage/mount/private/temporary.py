@@ -21,6 +21,7 @@ from typing import TypedDict, Unpack
 from moorage.api import AnyPath, Repository
 from moorage.errors import InvalidInputError, LockedError, MountNotFoundError
 from moorage.mount import serve
+from moorage.mount.host import places
 from moorage.mount.kernel.ending import put_away
 from moorage.mount.request import KERNEL
 from moorage.repository.handle import find_repository
@@ -61,6 +62,8 @@ def mounted(
     that lies in no directory.
     """
     repository = _directory_of(repo)
+    if directory is None:
+        options.setdefault("log", places.programs_log())  # one named after the directory would outlive it
     with _temporary() if directory is None else contextlib.nullcontext(Path(directory)) as place:
         with _here(options.get("driver", KERNEL)) as program:
             record = serve.mount(
