@@ -14,7 +14,8 @@
 Cold: the mount has just been made, so that neither the kernel nor the server has anything of it, and nothing is
 hydrated; the repository itself is in the page cache. Warm: the same three times more, of moorage after `moorage warm`.
 "moorage (pages)" is mounted with `--cache-size 0`: nothing is hydrated, what was read is kept by the kernel as pages of
-the mount. Plain files are the source on the same disk, in the page cache, or, "cold", not; `zstd -d -T2` decodes the
+the mount. Plain files are the source on the same disk, in the page cache, or, "cold", not (for a
+listing: the kernel has forgotten their names, which only root can have it do); `zstd -d -T2` decodes the
 same bytes to nowhere. The reader is a process of its own. "of plain" is the speed as a part of that of plain files;
 "faster" says how many times moorage, in the same state, is as fast as the line's candidate. Run by an ordinary user it
 shows what he gets: everything but passthrough.
@@ -35,7 +36,19 @@ from pathlib import Path
 from typing import Any
 
 from datasets import has_numpy, make_incompressible, make_small_files, make_weights
-from harness import Expectations, Results, Run, chill, parse_size, parser, settle, show_table, warm, workplace
+from harness import (
+    Expectations,
+    Results,
+    Run,
+    chill,
+    forget_names,
+    parse_size,
+    parser,
+    settle,
+    show_table,
+    warm,
+    workplace,
+)
 from stores import Moorage
 from views import OURS, MoorageView, View, fill, views_of
 
@@ -110,9 +123,12 @@ def _model() -> object:
 def measure(place: Path, source: Path, views: list[View], case: Case, results: Results) -> None:
     """One round of one case; a peer that cannot be mounted is left out from then on."""
     settle((source / case.path).stat().st_size)
+    warm(source / case.path)
     results.add(case.name, PLAIN, read(case, source, _WARM_READS))
     if case.name == "noise":
         chill(source / case.path)
+        results.add(case.name, f"{PLAIN}, {COLD}", read(case, source, 1))
+    if case.name == "listing" and forget_names():
         results.add(case.name, f"{PLAIN}, {COLD}", read(case, source, 1))
     if case.how == "sequential" and case.name != "noise" and (place / "weights.zst").exists():
         started = time.perf_counter()
@@ -215,7 +231,10 @@ def judge(results: Results, peaks: list[int]) -> None:
     if results.names("first"):
         expected.at_most("first 4 KiB of a huge file", 20.0, 1e3 * results.seconds("first", FIRST), "ms")
     if results.names("listing"):
-        expected.at_most("listing, cold, of plain files", 3.0, 1 / results.faster("listing", coldly, PLAIN), "times")
+        for plain in (PLAIN, f"{PLAIN}, {COLD}"):
+            if plain in results.names("listing"):
+                times = 1 / results.faster("listing", coldly, plain)
+                expected.at_most(f"listing, cold, of {plain}", 3.0, times, "times")
     if peaks:
         expected.at_most("memory of the server", 150.0, max(peaks) / 1e6, "MB")
     expected.show()

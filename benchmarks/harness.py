@@ -100,14 +100,22 @@ def run(command: Command, log: Path) -> Run:
     return Run(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * KIB if usage.ru_maxrss > own else 0)
 
 
-def warm(folder: Path) -> None:
-    """Read everything once, so that it is in the page cache."""
+def warm(path: Path) -> None:
+    """Read a file, or everything in a folder, once, so that it is in the page cache."""
     buffer = bytearray(4 * MIB)
-    for place, _, names in os.walk(folder):
-        for name in names:
-            with contextlib.suppress(OSError), open(os.path.join(place, name), "rb", buffering=0) as file:
-                while file.readinto(buffer):
-                    pass
+    below = (os.path.join(place, name) for place, _, names in os.walk(path) for name in names)
+    for each in [path] if path.is_file() else below:
+        with contextlib.suppress(OSError), open(each, "rb", buffering=0) as file:
+            while file.readinto(buffer):
+                pass
+
+
+def forget_names() -> bool:
+    """Have the kernel forget the names and attributes of all files that nobody has open; False where it will not."""
+    with contextlib.suppress(OSError):
+        Path("/proc/sys/vm/drop_caches").write_text("2\n", "ascii")
+        return True
+    return False
 
 
 def chill(path: Path) -> None:

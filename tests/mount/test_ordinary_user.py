@@ -23,6 +23,7 @@ from moorage.mount import serve
 from moorage.mount.host import mountinfo
 from tests.mount import build
 from tests.mount.build import CHUNK_BYTES
+from tests.mount.conftest import wait_for_end
 from tests.mount.supervised import resend_missing
 from tests.needs import everything_is_required, fusermount_missing, needs_fuse, needs_ordinary_user, require
 
@@ -287,7 +288,7 @@ with moorage.mount(here / "repository", "prod") as path:
     found = {"same": (path / "d/f").read_bytes() == bytes(range(256)) * 8192}
     entry = mountinfo.top_at(str(path))
     found["owner"], file = os.stat(path).st_uid, open(path / "d/f", "rb")
-found["left"], found["open"] = path.parent.exists(), file.read(1) == b"\\0"
+found["left"], found["open"] = path.exists(), file.read(1) == b"\\0"
 print(json.dumps(found))
 """
 
@@ -406,6 +407,66 @@ def test_a_pinned_mount_where_namespaces_are_refused(place: Path, where: str) ->
     while mountinfo.top_at(found["at"]) is not None or (not where and os.path.exists(found["at"])):
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+PROGRAM = """
+import select, signal
+from moorage.mount.host import namespace
+from moorage.mount.private import run as private
+if "refused" in sys.argv:
+    namespace.enter = lambda: False
+def behind(what):
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_text()
+        except OSError:
+            continue
+        if all(word in words for word in (what, str(here / "repository"), "programs.log")):
+            found.append(int(path.parent.name))
+    return found
+def end(pid):
+    process = os.pidfd_open(pid)
+    os.kill(pid, signal.SIGKILL)
+    select.select([process], [], [])
+outside = os.stat("/proc/self/ns/mnt").st_ino
+mounted = private.start(here / "repository", "prod")
+file = Path(mounted.mountpoint, "d/f")
+found = {"at": mounted.mountpoint, "is_private": os.stat("/proc/self/ns/mnt").st_ino != outside, "same": []}
+with file.open("rb", buffering=0) as kept:
+    for _ in range(2):
+        if "unsupervised" in sys.argv:
+            [end(pid) for pid in behind("private.supervisor")]
+        [end(pid) for pid in behind("supervise.supervised")]
+        try:
+            os.posix_fadvise(kept.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            same = [os.pread(kept.fileno(), 2 << 20, 0), file.read_bytes()] == [bytes(range(256)) * 8192] * 2
+        except OSError as error:
+            same = errno.errorcode[error.errno]
+        found["same"].append(same)
+found["behind"] = behind("private.supervisor") + behind("supervise.supervised")
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.parametrize("where", ["namespace", "refused"])
+def test_the_mount_of_a_program_survives_its_server(place: Path, where: str) -> None:
+    require(resend_missing)
+    found = report(place, PROGRAM, where)
+    if where == "namespace" and not found["is_private"]:
+        pytest.skip("ordinary users may make no namespaces here")
+    assert found["same"] == [True, True]
+    assert len(found["behind"]) == 2
+    wait_for_end(*found["behind"])
+    assert mountinfo.top_at(found["at"]) is None
+    assert not os.path.exists(found["at"])
+
+
+def test_control_without_a_supervisor_it_does_not(place: Path) -> None:
+    found = report(place, PROGRAM, "refused", "unsupervised")
+    assert found["same"] == ["ENOTCONN", "ENOTCONN"]
+    subprocess.run(["umount", "-l", found["at"]], check=True, timeout=30)
+    os.rmdir(found["at"])
 
 
 def test_what_is_mounted_is_not_covered_for_everybody(place: Path) -> None:

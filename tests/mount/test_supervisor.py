@@ -116,11 +116,12 @@ def test_a_server_that_hangs_is_replaced(tmp_path: Path) -> None:
     program = f"""
 from moorage.mount.journal import logs
 from moorage.mount.request import MountRequest
-from moorage.mount.supervise.supervisor import Limits, Supervisor
+from moorage.mount.supervise import supervisor
+from moorage.mount.supervise.keeper import Keeper, Limits
 logs.log_in_foreground("", "text")
 limits = Limits(ask_every_s=0.2, answer_s=1.0, tick_s=0.1)
 request = MountRequest({str(tmp_path / "repository")!r}, "prod", {str(tmp_path / "mnt")!r}, cache_bytes=0)
-Supervisor(request, limits).run(lambda record: print(record.server_pid, flush=True))
+supervisor.supervise(Keeper(request, limits=limits), lambda record: print(record.server_pid, flush=True))
 """
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
         watchdog = kill_later(process.pid)
@@ -331,14 +332,15 @@ def test_a_kernel_that_cannot_send_again_gets_another_mount(tmp_path: Path, *, i
     program = f"""
 from moorage.mount.journal import logs
 from moorage.mount.request import MountRequest
-from moorage.mount.supervise.supervisor import Supervisor
+from moorage.mount.supervise import supervisor
+from moorage.mount.supervise.keeper import Keeper
 logs.log_in_foreground("", "text")
 request = MountRequest({str(tmp_path / "repository")!r}, "prod", {str(tmp_path / "mnt")!r}, cache_bytes=0)
-supervisor = Supervisor(request)
+keeper = Keeper(request)
 def ready(record):
-    supervisor._resends = False
+    keeper._resends = False
     print(record.server_pid, flush=True)
-supervisor.run(ready)
+supervisor.supervise(keeper, ready)
 """
     with subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import inspect
 import os
 import pydoc
@@ -18,13 +20,15 @@ import pytest
 import moorage
 from moorage.errors import InvalidInputError, MountError, RefNotFoundError, RepositoryNotFoundError
 from moorage.mount import daemon, registry, serve
-from moorage.mount.host import mountinfo
+from moorage.mount.host import mountinfo, places
 from moorage.mount.kernel import connect
 from moorage.mount.private import temporary as temporary_mount
 from moorage.mount.private.temporary import MountOptions
+from tests.cli.command_line import python
 from tests.mount import build
-from tests.mount.conftest import kill_later
-from tests.needs import needs_fuse
+from tests.mount.conftest import eventually, kill, kill_later, wait_for_end
+from tests.mount.supervised import resend_missing
+from tests.needs import needs_fuse, needs_root, require
 
 pytestmark = needs_fuse
 
@@ -111,6 +115,74 @@ def test_an_interrupt(repository: Path) -> None:
     assert not os.path.exists(path)
 
 
+WAITS = "echo $MOORAGE_MOUNT; read line; cat $MOORAGE_MOUNT/d/f"
+BLOCK = """
+import moorage, signal, sys
+with moorage.mount(sys.argv[1], "prod") as path:
+    print(path, flush=True)
+    signal.pause()
+"""
+
+
+@pytest.mark.parametrize("first", ["nobody", "server", "supervisor"])
+def test_a_program_that_is_killed_leaves_nothing(repository: Path, first: str) -> None:
+    """Whoever is still there to see it, and whatever signals they get before."""
+    require(resend_missing)
+    with subprocess.Popen([sys.executable, "-c", BLOCK, repository], stdout=subprocess.PIPE, text=True) as process:
+        watchdog = kill_later(process.pid)
+        assert process.stdout is not None
+        path = Path(process.stdout.readline().rstrip("\n"))
+        [record] = registry.own()
+        for pid in {"nobody": [], "server": [record.server_pid], "supervisor": [record.pid]}[first]:
+            kill(pid)
+            wait_for_end(pid)
+        assert (path / "d/f").read_bytes() == b"data"
+        [now] = registry.own()
+        for pid in (now.pid, now.server_pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        assert (path / "d/f").read_bytes() == b"data"
+        process.kill()
+        process.wait()
+        watchdog.cancel()
+    wait_for_end(now.pid, now.server_pid)
+    assert not path.exists()
+    assert mountinfo.top_at(str(path)) is None
+
+
+@needs_root
+def test_a_program_that_outlives_the_block_is_not_given_its_directory(repository: Path) -> None:
+    """To remove a directory is to take away what is mounted there, also in another namespace."""
+    command = python("-r", str(repository), "run", "--pin", "prod", "--", "sh", "-c", WAITS)
+    pipe = subprocess.PIPE
+    with moorage.mount(repository, "prod") as path:
+        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
+        watchdog = kill_later(process.pid)
+        assert process.stdout is not None
+        assert process.stdout.readline().rstrip("\n") != str(path)
+    assert process.communicate("\n")[0] == "data"
+    watchdog.cancel()
+
+
+def test_a_server_that_dies_costs_no_read(repository: Path) -> None:
+    require(resend_missing)
+    with moorage.mount(repository, "prod") as path, (path / "d/f").open("rb", buffering=0) as file:
+        [record] = registry.own()
+        kill(record.server_pid)
+        assert (file.read(), (path / "d/f").read_bytes()) == (b"data", b"data")
+
+
+def test_control_without_a_supervisor_it_does(repository: Path) -> None:
+    with moorage.mount(repository, "prod") as path:
+        [record] = registry.own()
+        for pid in (record.pid, record.server_pid):
+            kill(pid)
+            wait_for_end(pid)
+        with pytest.raises(OSError) as caught:
+            (path / "d/f").read_bytes()
+        assert caught.value.errno == errno.ENOTCONN
+
+
 def test_errors(repository: Path, tmp_path: Path) -> None:
     with pytest.raises(RefNotFoundError), moorage.mount(repository, "nothing"):
         pass
@@ -143,25 +215,21 @@ except moorage.MoorageError as error:
     assert connect.DEVICE == "/dev/fuse"
 
 
-def test_the_log_is_kept_where_an_error_points_to_it(
-    repository: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_who_does_not_wait_finds_no_mount(repository: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(daemon, "START_TIMEOUT_S", 0)
     with pytest.raises(MountError, match="did not answer") as caught, moorage.mount(repository, "prod"):
         pass
     log = Path(str(caught.value.hint).rpartition(": ")[2])
-    assert log.exists()
-    while "did not wait for it" not in log.read_text():
-        os.sched_yield()
-    log.unlink()
-    log.parent.rmdir()
+    assert log == places.programs_log()
+    eventually(lambda: "did not wait for it" in log.read_text())
+    eventually(lambda: os.listdir(temporary) == [])
 
 
 def test_its_options_are_those_of_mount() -> None:
     taken = inspect.signature(serve.mount).parameters
     assert set(get_type_hints(MountOptions)) == {
         name for name, parameter in taken.items() if parameter.kind is parameter.KEYWORD_ONLY
-    } - {"foreground"}
+    } - {"foreground", "program", "is_temporary"}
 
 
 def test_help_shows_how_it_is_called_before_anything_else() -> None:

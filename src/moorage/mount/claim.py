@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Self
 
 from moorage.mount import registry
 from moorage.mount.host import notify
@@ -36,7 +37,7 @@ class Claim:
         self._lock = threading.Lock()
 
     @classmethod
-    def of(cls, request: MountRequest, path: str = "", ledger: int = -1) -> Claim:
+    def of(cls, request: MountRequest, path: str = "", ledger: int = -1) -> Self:
         """Claim a mount that is yet to be made."""
         return cls(
             MountRecord(
@@ -50,6 +51,7 @@ class Claim:
                 pinned=request.pin,
                 log_opens=request.log_opens,
                 sticky=request.sticky,
+                is_temporary=request.is_temporary,
                 ledger=ledger,
             )
         )
@@ -139,6 +141,16 @@ class Claim:
             registry.write(self._record)
         except OSError as error:
             _log.warning("the mount works, but `moorage mounts` will know little of it: %s", error)
+
+
+class Unlisted(Claim):
+    """What is known of a mount that one program alone sees: the same, but in no registry."""
+
+    def drop(self) -> None:
+        """Nobody was told that it is."""
+
+    def _write(self) -> None:
+        """Nobody is told."""
 
 
 def in_words(record: MountRecord) -> str:

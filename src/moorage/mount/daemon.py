@@ -42,19 +42,20 @@ START_TIMEOUT_S = 60.0
 """Opening a repository may mean building its index."""
 
 
-def start(request: MountRequest) -> MountRecord:
-    """Serve in the background; returns when the mount answers. Raises what kept it from it, or `MountError`, and then
-    nothing is mounted."""
+def start(request: MountRequest, module: str = "") -> MountRecord:
+    """Serve in the background, by `module` or else that of the driver; returns when the mount answers. Raises
+    what kept it from it, or `MountError`, and then nothing is mounted."""
     with logs.made_for_a_mount(request.log):
-        return _start(request)
+        return _start(request, module or PROGRAMS[request.driver])
 
 
-def _start(request: MountRequest) -> MountRecord:
+def _start(request: MountRequest, module: str) -> MountRecord:
     reading, writing = os.pipe()
+    words = [str(writing), json.dumps(asdict(request))]
     try:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", PROGRAMS[request.driver], str(writing), json.dumps(asdict(request))],
-            pass_fds=[writing, *given.descriptors(request.mountpoint)],
+            [sys.executable, "-P", "-m", module, *words],
+            pass_fds=[writing, *given.descriptors(request.mountpoint), *request.programs],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -5,8 +5,8 @@ the kernel has mounted and whether the process is still the same one (its id *an
 what `mounts` says. A claim about something that is neither mounted nor running is removed by the one who reads it.
 
     fields   mountpoint, repository, revision, pid, process_start, boot, started_ns, driver, pinned, log, device,
-             passthrough, snapshot, log_opens, sticky; where it is supervised: server_pid, server_start, served_ns,
-             restarts, upgrades, trouble, note, ledger
+             passthrough, snapshot, log_opens, sticky, is_temporary; where it is supervised: server_pid, server_start,
+             served_ns, restarts, upgrades, trouble, note, ledger
 
 One place may have several: a mount that was taken out of sight while it was read stays until its server ends, also when
 something is mounted there again.
@@ -52,8 +52,8 @@ class MountRecord:
     repository: str
     revision: str
     pid: int
-    """Of the process that unmounts when it gets a SIGTERM: the supervisor, or the server where there is none; 0 when it
-    is not known (a mount of another user)."""
+    """Of the process that unmounts when it gets a SIGTERM, unless it is for one program: the supervisor, or the server
+    where there is none; 0 when it is not known (a mount of another user)."""
     started_ns: int
     """Unix time."""
     driver: str
@@ -70,6 +70,8 @@ class MountRecord:
     """Whether it writes down who opens what."""
     sticky: bool = False
     """Whether it shows each process one snapshot for as long as it reads."""
+    is_temporary: bool = False
+    """Whether its mountpoint is removed with it."""
     process_start: int = 0
     """Clock ticks from the start of the machine to the start of the process."""
     boot: str = ""

@@ -63,11 +63,22 @@ class MountRequest:
     """Within which every request is answered; None is `DEFAULT_TIMEOUT_S`. The libfuse driver has none."""
     metrics: str = ""
     """Where numbers are put out: `ADDRESS:PORT` of this machine, or an absolute path of a file; empty for nowhere."""
+    program: int = -1
+    """An inherited descriptor of the process that the mount is for, and with which it ends; -1 where it is for all."""
+    is_temporary: bool = False
+    """Whether the mountpoint is removed when the mount is over."""
+    covers: bool = False
+    """Whether it may lie over a mount of ours: where one program alone sees it."""
 
     @property
     def is_everything(self) -> bool:
         """Whether not one revision but all there is are shown."""
         return self.revision == EVERYTHING
+
+    @property
+    def programs(self) -> list[int]:
+        """What each process behind the mount must inherit."""
+        return [self.program] if self.program >= 0 else []
 
     def __post_init__(self) -> None:
         """Refuse what is of another type or too large, does not exist, or contradicts itself: here it is an error of

@@ -52,6 +52,8 @@ def mount(
     sticky: bool = False,
     timeout_s: float | None = None,
     metrics: str = "",
+    program: int | None = None,
+    is_temporary: bool = False,
 ) -> MountRecord:
     """Mount a branch, a tag or a snapshot of the repository in `repository` on `directory`; with `EVERYTHING` for
     `revision`, all of them together.
@@ -63,8 +65,9 @@ def mount(
     `text` or `json`. `cache_bytes` is how large the cache of hydrated files may be, by default the smaller of 20 GiB
     and a tenth of the disk; 0 hydrates nothing. `log_opens` writes down who opens what (`places.opens_file`).
     `sticky` shows each process one snapshot for as long as it reads. Every request is answered within `timeout_s`
-    (30 unasked; the libfuse driver has none).
-    `metrics` puts out numbers at `ADDRESS:PORT` of this machine, or into a file.
+    (30 unasked; the libfuse driver has none). `metrics` puts out numbers at `ADDRESS:PORT` of this machine, or into a
+    file. With `program`, a descriptor of a process, the mount ends with that and by no signal. If `is_temporary`, the
+    directory is removed when it is over.
 
     Raises `RepositoryNotFoundError`, `RefNotFoundError`, `InvalidInputError` (a directory that cannot be mounted on),
     `AlreadyExistsError` (a mount of moorage is there), `MountError`, and what opening a repository raises.
@@ -86,13 +89,19 @@ def mount(
         sticky=sticky,
         timeout_s=timeout_s,
         metrics=_absolute(metrics),
+        program=-1 if program is None else program,
+        is_temporary=is_temporary,
     )
+    return _serve(request, foreground=foreground)
+
+
+def _serve(request: MountRequest, *, foreground: bool) -> MountRecord:
     given.check(request.mountpoint)
     if not foreground:
         return daemon.start(request)
     with logs.made_for_a_mount(request.log):
         logs.log_in_foreground(request.log, request.log_format)
-        return serve_here(request, supervisor.run if driver == KERNEL else server.run)
+        return serve_here(request, supervisor.run if request.driver == KERNEL else server.run)
 
 
 def _absolute(metrics: str) -> str:

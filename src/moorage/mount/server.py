@@ -113,9 +113,8 @@ def resources(
         )
 
 
-def prepare(request: MountRequest, *, covers: bool = False) -> str:
-    """The real path to mount on; with `covers` also over a mount that is there. What is mounted already (`given`) stays
-    as it is called.
+def prepare(request: MountRequest) -> str:
+    """The real path to mount on. What is mounted already (`given`) stays as it is called.
 
     Raises `InvalidInputError`, `AlreadyExistsError`, `MountError`.
     """
@@ -135,7 +134,7 @@ def prepare(request: MountRequest, *, covers: bool = False) -> str:
             ("moorage itself", Path(__file__).parents[1]),
             ("the Python that runs it", Path(sys.prefix)),
         ],
-        covers=covers,
+        covers=request.covers,
     )
 
 

@@ -28,6 +28,15 @@ def read_footer(storage: Storage, pack: PackId) -> bytes:
 
     Raises `MissingObjectError`, `CorruptDataError`, `FormatError`, `NewerFormatError`, `StorageError`.
     """
+    return _read_footer(storage, pack)[0]
+
+
+def read_entries(storage: Storage, pack: PackId) -> list[PackEntry]:
+    """What a pack holds; raises as `read_footer`."""
+    return _read_footer(storage, pack)[1]
+
+
+def _read_footer(storage: Storage, pack: PackId) -> tuple[bytes, list[PackEntry]]:
     key = pack_key(pack)
     try:
         size = storage.size(key)
@@ -39,14 +48,10 @@ def read_footer(storage: Storage, pack: PackId) -> bytes:
         footer = storage.get_range(key, size - TRAILER_BYTES - length, size - TRAILER_BYTES)
     except KeyNotFoundError as error:
         raise MissingObjectError(f"pack {pack.hex()} is gone", hint="run `moorage check`", pack=pack.hex()) from error
-    if data_end(decode_footer(footer, pack=pack)) != size - TRAILER_BYTES - length:
+    entries = decode_footer(footer, pack=pack)
+    if data_end(entries) != size - TRAILER_BYTES - length:
         raise CorruptDataError(f"pack {pack.hex()} is not as long as its footer says", pack=pack.hex())
-    return footer
-
-
-def read_entries(storage: Storage, pack: PackId) -> list[PackEntry]:
-    """What a pack holds; raises as `read_footer`."""
-    return decode_footer(read_footer(storage, pack), pack=pack)
+    return footer, entries
 
 
 def decode_object(stored: bytes | memoryview, id: ObjectId, kind: ObjectKind, raw_bytes: int, pack: PackId) -> bytes:

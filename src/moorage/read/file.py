@@ -10,7 +10,7 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO, Literal, TextIO, overload
 
-from moorage.errors import CorruptDataError, FormatError, InvalidInputError, WrongKindError
+from moorage.errors import CorruptDataError, DataError, FormatError, InvalidInputError, WrongKindError
 from moorage.format.stored import Bytes
 from moorage.model.digest import ChunkId, RecipeId
 from moorage.model.objects import PackLocation
@@ -90,6 +90,12 @@ class FileReader:
         for piece in self._slices(0, self.size_bytes):
             yield piece.id, piece.chunk_bytes
 
+    def chunk_ends(self, start: int, stop: int) -> Iterator[int]:
+        """Where chunks end between two offsets, the last of them at `stop`."""
+        for piece in self._slices(start, min(stop, self.size_bytes)):
+            start += piece.stop - piece.start
+            yield start
+
     def _slices(self, start: int, stop: int) -> Iterator[ChunkSlice]:
         if self.entry.object is None:
             if self.size_bytes:
@@ -162,7 +168,11 @@ class _RawFile(io.RawIOBase):
         if self.closed:
             raise ValueError("read of closed file")
         room = memoryview(buffer).cast("B")
-        data = self._reader.read_at(self._position, len(room))
+        try:
+            data = self._reader.read_at(self._position, len(room))
+        except DataError:  # of a chunk further on, perhaps: who comes to it has the error
+            end = next(self._reader.chunk_ends(self._position, self._position + len(room)))
+            data = self._reader.read_at(self._position, end - self._position)
         room[: len(data)] = data
         self._position += len(data)
         return len(data)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -27,12 +27,15 @@ from moorage.index.memory import MemoryIndex
 from moorage.model.digest import ObjectId, PackId, SegmentId
 from moorage.model.objects import KIND_OF_ID, ObjectKind, PackEntry, PackLocation
 from moorage.packs.reader import read_entries
+from moorage.repository.lru import LruCache
 from moorage.storage.base import Storage
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 _BATCH_OBJECTS = 200_000
 """Taken in by one transaction of the index: bounds memory while a large index is built."""
+_MOST_CONFIRMED = 4096
+"""Places of objects that are known to be right although what lies there is damaged."""
 
 
 class Locator:
@@ -45,6 +48,7 @@ class Locator:
         self._lock = threading.Lock()
         self._built_from: tuple[set[PackId], set[SegmentId]] | None = None
         self._retired: set[PackId] = set()
+        self._confirmed: LruCache[tuple[ObjectKind, ObjectId], PackLocation] = LruCache(_MOST_CONFIRMED)
 
     # -- reading ---------------------------------------------------------------------------------------
 
@@ -89,14 +93,26 @@ class Locator:
                 self._take_in_new()
         return question(self._index)
 
-    def confirms(self, id: ObjectId, location: PackLocation) -> bool:
-        """Whether the pack itself says that `id` lies at `location`; False also when the pack cannot be read."""
-        try:
-            entries = read_entries(self._storage, location.pack)
-        except (DataError, FormatError):
-            return False
-        kind = KIND_OF_ID[type(id)]
-        return any(entry.kind is kind and entry.id == id and _same(entry, location) for entry in entries)
+    def confirms(self, wanted: Iterable[tuple[ObjectId, PackLocation]]) -> bool:
+        """Whether the packs themselves say that each object lies where it was looked for; False also when one of them
+        cannot be read. A footer of thousands of lines is read once for all, and what it said is remembered: who reads
+        around a damaged chunk asks again for each page."""
+        entries: dict[PackId, dict[tuple[ObjectKind, ObjectId], PackEntry]] = {}
+        for id, location in wanted:
+            kind = KIND_OF_ID[type(id)]
+            if self._confirmed.get((kind, id)) == location and self._storage.exists(pack_key(location.pack)):
+                continue
+            if location.pack not in entries:
+                try:
+                    found = read_entries(self._storage, location.pack)
+                except (DataError, FormatError):
+                    return False
+                entries[location.pack] = {(entry.kind, entry.id): entry for entry in found}
+            entry = entries[location.pack].get((kind, id))
+            if entry is None or not _same(entry, location):
+                return False
+            self._confirmed.put((kind, id), location)
+        return True
 
     # -- bringing the index up to date -----------------------------------------------------------------
 

@@ -59,7 +59,7 @@ class ObjectStore:
 
     def _relocate(self, ids: Sequence[ObjectId], locations: Sequence[PackLocation]) -> bool:
         """Build the index anew if it is what was wrong; True where trying again makes sense."""
-        if all(self.locator.confirms(id, location) for id, location in zip(ids, locations, strict=True)):
+        if self.locator.confirms(zip(ids, locations, strict=True)):
             return False
         self.locator.doubt()
         return list(locations) != self.locator.find(ids)

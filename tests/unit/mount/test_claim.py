@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from moorage.mount import registry
-from moorage.mount.claim import Claim
+from moorage.mount.claim import Claim, Unlisted
 from moorage.mount.host import mountinfo
 from moorage.mount.host.mountinfo import MountEntry
 from moorage.mount.registry import MountRecord, MountState
@@ -85,3 +85,15 @@ def test_a_record_that_cannot_be_written_stops_nothing(tmp_path: Path, caplog: p
     claim.shows("b" * 64)
     assert claim.record.snapshot == "b" * 64
     assert "will know little of it" in caplog.text
+
+
+def test_what_is_unlisted_is_known_to_nobody_else() -> None:
+    claim = Unlisted.of(REQUEST)
+    claim.answers("/srv/models", "0:99", "", passthrough=True, server_pid=os.getpid())
+    claim.shows("a" * 64)
+    claim.died()
+    assert (claim.record.mountpoint, claim.record.snapshot, claim.record.restarts) == ("/srv/models", "a" * 64, 1)
+    assert registry.own() == []
+    answering()
+    claim.drop()
+    assert recorded().snapshot == "a" * 64  # somebody else's, at the same place

@@ -336,18 +336,42 @@ def test_pieces_may_be_left_unread() -> None:
     pieces.close()  # type: ignore[attr-defined]  # a generator
 
 
-def test_a_piece_that_is_damaged_is_an_error_at_its_place() -> None:
+def damaged(number: int) -> tuple[FileReader, int]:
+    """A reader of a file whose chunk of that number cannot be read, and where that chunk begins."""
     handle, entry = stored(CONTENT)
-    third = list(FileReader(handle, entry).chunks())[30][0]
-    get = handle.objects.get_many
+    chunks = list(FileReader(handle, entry).chunks())
+    rotten, get = chunks[number][0], handle.objects.get_many
 
-    def damaged(ids: list[ChunkId]) -> list[Bytes]:
-        if third in ids:
+    def rotting(ids: list[ChunkId]) -> list[Bytes]:
+        if rotten in ids:
             raise CorruptDataError("as if")
         return get(ids)
 
-    handle.objects.get_many = damaged  # type: ignore[assignment,method-assign]  # a disk that rots
-    pieces = stream.pieces(FileReader(handle, entry), 7_000)
-    assert b"".join(next(pieces) for _ in range(3)) == CONTENT[:21_000]
+    handle.objects.get_many = rotting  # type: ignore[assignment,method-assign]  # a disk that rots
+    return FileReader(handle, entry), sum(size for _, size in chunks[:number])
+
+
+@pytest.mark.parametrize("piece_bytes", [7_000, 100_000])
+@pytest.mark.parametrize("number", [0, 1, 30])
+def test_of_a_damaged_file_all_before_the_damage_is_read(number: int, piece_bytes: int) -> None:
+    reader, start = damaged(number)
+    pieces, found = stream.pieces(reader, piece_bytes), bytearray()
     with pytest.raises(CorruptDataError):
-        next(pieces)
+        while True:
+            found += next(pieces)
+    assert found == CONTENT[:start]
+
+
+@pytest.mark.parametrize("number", [0, 1, 30])
+def test_a_file_object_gives_what_lies_before_the_damage_and_after_it(number: int) -> None:
+    reader, start = damaged(number)
+    size = list(reader.chunks())[number][1]
+    with open_file(reader._handle, reader.entry) as file:
+        assert isinstance(file, io.BufferedReader)
+        found = b""
+        with pytest.raises(CorruptDataError):
+            while piece := file.read1(1000):
+                found += piece
+        assert found == CONTENT[:start]
+        file.seek(start + size)
+        assert file.read() == CONTENT[start + size :]

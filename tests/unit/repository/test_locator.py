@@ -15,10 +15,11 @@ from moorage.index.base import IndexDamaged, IndexUnwritable
 from moorage.index.memory import MemoryIndex
 from moorage.model.digest import ChunkId, ObjectId, PackId, SegmentId
 from moorage.model.objects import ObjectKind, PackEntry, PackLocation
-from moorage.packs.reader import read_footer
+from moorage.packs.reader import read_entries, read_footer
 from moorage.repository import locator as locator_module
 from moorage.repository import writer as writer_module
 from moorage.repository.handle import RepositoryHandle
+from moorage.storage.base import Storage
 from tests.unit.repository.stores import in_memory, opened, put_chunks
 from tests.unit.wrapped import Wrapped
 
@@ -244,11 +245,26 @@ def test_a_large_index_is_built_in_batches(filled: Wrapped, monkeypatch: pytest.
 def test_whether_a_pack_agrees_with_the_index(filled: Wrapped) -> None:
     locator = opened(filled).locator
     first, second = locator.find(IDS[:2])
-    assert locator.confirms(IDS[0], first)
-    assert not locator.confirms(IDS[0], second)
-    assert not locator.confirms(ChunkId.of(b"other"), first)
+    assert locator.confirms([(IDS[0], first), (IDS[1], second)])
+    assert not locator.confirms([(IDS[0], second)])
+    assert not locator.confirms([(IDS[1], second), (ChunkId.of(b"other"), first)])
     filled.delete(pack_key(first.pack))
-    assert not locator.confirms(IDS[0], first)
+    assert not locator.confirms([(IDS[0], first)])
+
+
+def test_a_footer_is_read_once_for_all_that_it_is_asked(filled: Wrapped, monkeypatch: pytest.MonkeyPatch) -> None:
+    locator = opened(filled).locator
+    wanted = list(zip(IDS, locator.find(IDS), strict=True))
+    read: list[PackId] = []
+
+    def counted(storage: Storage, pack: PackId) -> list[PackEntry]:
+        read.append(pack)
+        return read_entries(storage, pack)
+
+    monkeypatch.setattr(locator_module, "read_entries", counted)
+    for _ in range(3):
+        assert locator.confirms(wanted)
+    assert len(read) == len(set(read)) == len({location.pack for _, location in wanted})
 
 
 def test_another_process_that_was_quick_is_no_reason_to_build_anew(filled: Wrapped) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -20,8 +19,6 @@ from moorage.cli.records import entry_record, place_record
 from moorage.cli.session import Session
 from moorage.cli.style import Style, shown
 from moorage.model.tree import Entry, EntryKind
-
-PIECE_BYTES = 4 * 1024 * 1024
 
 app = typer.Typer()
 
@@ -87,9 +84,10 @@ def _long(name: str, entry: Entry, style: Style) -> list[Cell]:
 @app.command("cat", cls=Command)
 def cat(ctx: typer.Context, location: FileLocation) -> None:
     """Write a file to the standard output, every byte verified."""
-    with Session(ctx).repository() as repo, repo.open(location) as file:
+    with Session(ctx).repository() as repo:
         sys.stdout.flush()
-        shutil.copyfileobj(file, sys.stdout.buffer, PIECE_BYTES)
+        for piece in repo.read_pieces(location):
+            sys.stdout.buffer.write(piece)
 
 
 @app.command("stat", cls=Command)

@@ -33,6 +33,11 @@ def log_file(mountpoint: str) -> Path:
     return state_directory() / "logs" / f"{slug(mountpoint)}.log"
 
 
+def programs_log() -> Path:
+    """Where those behind the mounts of single programs log: most of them have nothing to say."""
+    return state_directory() / "logs" / "programs.log"
+
+
 def opens_directory() -> Path:
     """One file a mountpoint, and its older generations."""
     return state_directory() / "opens"

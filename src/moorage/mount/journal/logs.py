@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from moorage.errors import MoorageError, MountError
+from moorage.mount.host import places
 from moorage.mount.journal.log_format import formatter
 
 LOG_BYTES = 4 * 1024 * 1024
@@ -56,15 +57,19 @@ def failed(logger: logging.Logger, what: str, error: Exception) -> None:
 
 def log_to(path: str, log_format: str, *, rotates: bool) -> None:
     """Send what is logged, in that format, and whatever the interpreter says, to `path`; of several processes one makes
-    a new file when it has grown, and the others follow."""
+    a new file when it has grown, and the others follow. To `places.programs_log` go problems alone, and each who begins
+    looks whether it has grown: those that log there do not know of each other."""
+    is_shared = path == str(places.programs_log())
+    if is_shared and os.path.exists(path) and os.path.getsize(path) > LOG_BYTES:
+        os.replace(path, f"{path}.1")
     fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     os.dup2(fd, 1)
     os.dup2(fd, 2)
     os.close(fd)
     handler: logging.Handler = logging.handlers.WatchedFileHandler(path)
-    if rotates:
+    if rotates and not is_shared:
         handler = logging.handlers.RotatingFileHandler(path, maxBytes=LOG_BYTES, backupCount=LOG_GENERATIONS)
-    _handle(logging.getLogger(), handler, log_format)
+    _handle(logging.getLogger(), handler, log_format, logging.WARNING if is_shared else logging.INFO)
 
 
 def log_in_foreground(path: str, log_format: str) -> None:
@@ -76,7 +81,7 @@ def log_in_foreground(path: str, log_format: str) -> None:
         _handle(logger, logging.StreamHandler(sys.stderr), log_format)
 
 
-def _handle(logger: logging.Logger, handler: logging.Handler, log_format: str) -> None:
+def _handle(logger: logging.Logger, handler: logging.Handler, log_format: str, level: int = logging.INFO) -> None:
     handler.setFormatter(formatter(log_format))
     logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    logger.setLevel(level)

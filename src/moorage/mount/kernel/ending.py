@@ -3,6 +3,9 @@
 It ends when it is unmounted, by whomever. SIGTERM, SIGINT and SIGHUP unmount: a mount in use is taken out of sight at
 once, those who use it are served for a few seconds more, and then the process goes, whatever they do; a second signal
 does not wait.
+
+The mount of one program ends with that in the same way, and by no signal: a service manager sends them to all that it
+has started, and then the program still reads.
 """
 
 from __future__ import annotations
@@ -26,6 +29,9 @@ GRACE_S = 5.0
 """How long those who still have files open are served after a signal."""
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Those that unmount."""
+_OTHERS = (signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+"""More of those that end programs, or tell them that they will be."""
+PROGRAM_ENDED = "its program has ended"
 ENDED = 0
 """What `Wakeups.wait` gives when it is no signal."""
 
@@ -79,19 +85,33 @@ def _nothing(_number: int, _frame: FrameType | None) -> None:
     """A handler there must be, or the signal would not be noticed; the pipe does the rest."""
 
 
-def wait_for_end(wakeups: Wakeups, mountpoint: str, device: str) -> bool:
-    """Wait for the end; True when it was unmounted, False when a signal wants us gone before that."""
+def signals_of(program: int) -> tuple[signal.Signals, ...]:
+    """Which signals unmount: where it is for a program (its descriptor) none, and all that end programs are ignored
+    from now on."""
+    if program < 0:
+        return SIGNALS
+    for number in (*SIGNALS, *_OTHERS):
+        signal.signal(number, signal.SIG_IGN)
+    return ()
+
+
+def wait_for_end(wakeups: Wakeups, mountpoint: str, device: str, program: int = -1) -> bool:
+    """Wait for the end; True when it was unmounted, False when a signal, or the end of the program that it is for
+    (its descriptor), wants us gone before that."""
+    sources: list[Wakeups | int] = [wakeups, program] if program >= 0 else [wakeups]
     is_stopping = False
     while True:
-        woken_by = wakeups.wait(GRACE_S if is_stopping else None)
+        ready, _, _ = select.select(sources, [], [], GRACE_S if is_stopping else None)
+        woken_by = wakeups.wait(0)
         if woken_by == ENDED:
             return True
-        if woken_by is None or is_stopping:
+        if not ready or is_stopping:
             _log.warning("%s is still in use; leaving all the same", mountpoint)
             return False
         is_stopping = True
+        sources = [wakeups]  # the program's stays readable
         notify.stopping()
-        _log.info("%s: unmounting %s", signal.Signals(woken_by).name, mountpoint)
+        _log.info("%s: unmounting %s", signal.Signals(woken_by).name if woken_by else PROGRAM_ENDED, mountpoint)
         unmount(mountpoint, device)
 
 
@@ -118,3 +138,9 @@ def take_away(mountpoint: str, device: str) -> None:
     if entry is not None and entry.device == device:
         with contextlib.suppress(MoorageError):
             connect.detach(mountpoint, lazy=True)
+
+
+def put_away(mountpoint: str) -> None:
+    """Remove a directory that was made to be mounted on, unless something is in it or on it."""
+    with contextlib.suppress(OSError):
+        os.rmdir(mountpoint)

@@ -35,10 +35,9 @@ def serve(view: View, place: Place, ready: Ready) -> None:
         operations = operations_of(view, place, InodeTable(), OpenModes(backings))
         session = Session(fd, operations, patience=place.patience)
         session.start(wakeups.ended)
-        has_ended = False
+        device, has_ended = device_of(place), False
         try:
-            serving = serving_of(place, agreed, has_passthrough=backings is not None)
-            ready(serving)
+            ready(serving_of(place, agreed, has_passthrough=backings is not None))
             has_ended = wait_for_end(wakeups, place.mountpoint, device)
         finally:
             if not has_ended:

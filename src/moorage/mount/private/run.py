@@ -2,10 +2,11 @@
 
     moorage run --pin prod -- python train.py
 
-The process enters a mount namespace of its own, starts a server there (`private_server`), waits until the pinned mount
-answers, and then *becomes* the program, by exec. So there is nothing between the program and whoever started it: the
-process id, the terminal, the process group, signals and the exit code are the program's own. The server watches that
-process and ends with it, and with the namespace the mount is gone, whatever ended it.
+The process enters a mount namespace of its own, starts a supervisor there (`private.supervisor`), waits until the
+pinned mount answers, and then *becomes* the program, by exec. So there is nothing between the program and whoever
+started it: the process id, the terminal, the process group, signals and the exit code are the program's own. Those
+behind the mount hold a descriptor of that process and end with it, and with the namespace the mount is gone, whatever
+ended it.
 
 Where no namespace is allowed the mount is an ordinary one, made through fusermount3 and seen by all processes of the
 user; then it is never made over something else.
@@ -15,28 +16,22 @@ Threads: only the main thread of a process of one thread (see `namespace`).
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import json
 import os
-import select
 import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
 from moorage.errors import CommandNotExecutableError, CommandNotFoundError, MountError, PathNotFoundError
 from moorage.mount import daemon, mountpoint, registry
-from moorage.mount.host import namespace, notify
-from moorage.mount.journal import reports
-from moorage.mount.private import server as private_server
-from moorage.mount.private.server import PrivateRequest
-from moorage.mount.registry import MountState
-from moorage.mount.request import DEFAULT_TIMEOUT_S
+from moorage.mount.host import namespace, places
+from moorage.mount.kernel.ending import put_away
+from moorage.mount.private import supervisor
+from moorage.mount.registry import MountRecord, MountState
+from moorage.mount.request import DEFAULT_TIMEOUT_S, MountRequest
 
 SNAPSHOT_VARIABLE = "MOORAGE_SNAPSHOT"
 MOUNT_VARIABLE = "MOORAGE_MOUNT"
@@ -114,29 +109,42 @@ def start(
     temporary = None if place is not None else tempfile.mkdtemp(prefix=TEMPORARY_PREFIX)
     at = os.path.realpath(temporary) if temporary is not None else place
     assert at is not None
-    request = PrivateRequest(root, revision, at, os.getpid(), is_private, temporary is not None, cache_bytes, timeout_s)
+    request = MountRequest(
+        root,
+        revision,
+        at,
+        pin=True,
+        allow_other=is_private,  # who else could see it is what the program starts, as whatever user
+        log=str(places.programs_log()),
+        cache_bytes=cache_bytes,
+        timeout_s=timeout_s,
+        is_temporary=temporary is not None,
+        covers=is_private,
+    )
     try:
         mounted = _started(request)
         if here is not None and os.path.commonpath([here, at]) == at:
             os.chdir(here)  # whoever was in what is now covered is still there, until he enters it anew
     except BaseException as error:
         if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.rmdir(temporary)
+            put_away(temporary)
         if isinstance(error, OSError):
             raise PathNotFoundError(f"the snapshot has no {here}, the current directory", path=here) from error
         raise
-    return mounted
+    return PrivateMount(mounted.mountpoint, mounted.snapshot)
 
 
 def _place_of(repository: str, revision: str) -> str | None:
-    """Where the revision is mounted, if it is at exactly one place."""
-    places = {
+    """Where the revision is mounted, if it is at exactly one place. A directory that will be removed is none: with it
+    goes whatever is mounted there, in all namespaces."""
+    found = {
         record.mountpoint
         for record in registry.mounts()
-        if (record.repository, record.revision) == (repository, revision) and record.state is not MountState.DETACHED
+        if (record.repository, record.revision) == (repository, revision)
+        and record.state is not MountState.DETACHED
+        and not record.is_temporary
     }
-    return places.pop() if len(places) == 1 else None
+    return found.pop() if len(found) == 1 else None
 
 
 def _current_directory() -> str | None:
@@ -146,33 +154,11 @@ def _current_directory() -> str | None:
         return None  # it is gone; whoever is in it knows
 
 
-def _started(request: PrivateRequest) -> PrivateMount:
-    """Start the server, and wait until the mount answers."""
-    reading, writing = os.pipe()
+def _started(request: MountRequest) -> MountRecord:
+    """Start those behind the mount, for this process, and wait until it answers."""
+    program = os.pidfd_open(os.getpid())
     try:
         with namespace.may_mount():
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-m", private_server.__name__, str(writing), json.dumps(asdict(request))],
-                pass_fds=[writing],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                cwd="/",
-                start_new_session=True,
-                env=notify.without_service(os.environ),
-            )
-    except OSError as error:
-        os.close(reading)
-        raise MountError(f"cannot start {sys.executable or 'Python'}: {error.strerror}") from error
+            return daemon.start(replace(request, program=program), supervisor.__name__)
     finally:
-        os.close(writing)
-    with open(reading, "rb", buffering=0) as pipe:
-        process.wait()  # the first half ends as soon as it has forked
-        ready, _, _ = select.select([pipe], [], [], daemon.START_TIMEOUT_S)
-        line = pipe.readline() if ready else b""
-    if not line:
-        raise MountError("the server of the private mount did not start", hint=f"see {private_server.log_file()}")
-    report = json.loads(line)
-    if "error" in report:
-        raise reports.error_of(report["error"])
-    return PrivateMount(**report["mounted"])
+        os.close(program)

@@ -4,14 +4,14 @@
         model = pickle.load(open(path / "models/model.pkl", "rb"))
 
 The same mount as `moorage mount` makes, served by a process of its own: the block may fork, and hold locks. It is gone
-when the block is left, however it is left; if something below it is still open, whoever has it open is served on. A
-process that is killed leaves it behind, as `moorage mounts` shows.
+when the block is left, however it is left; if something below it is still open, whoever has it open is served on. It is
+gone when the process that entered the block ends, too, also by a SIGKILL, and takes no signals before that.
 """
 
 from __future__ import annotations
 
 import contextlib
-import shutil
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,8 +19,11 @@ from pathlib import Path
 from typing import TypedDict, Unpack
 
 from moorage.api import AnyPath, Repository
-from moorage.errors import InvalidInputError, LockedError, MoorageError, MountNotFoundError
+from moorage.errors import InvalidInputError, LockedError, MountNotFoundError
 from moorage.mount import serve
+from moorage.mount.host import places
+from moorage.mount.kernel.ending import put_away
+from moorage.mount.request import KERNEL
 from moorage.repository.handle import find_repository
 
 
@@ -59,14 +62,34 @@ def mounted(
     that lies in no directory.
     """
     repository = _directory_of(repo)
-    with _temporary() if directory is None else contextlib.nullcontext((Path(directory), None)) as (place, log):
-        if log is not None:
-            options.setdefault("log", log)
-        record = serve.mount(repository, revision, place, foreground=False, **options)
+    if directory is None:
+        options.setdefault("log", places.programs_log())  # one named after the directory would outlive it
+    with _temporary() if directory is None else contextlib.nullcontext(Path(directory)) as place:
+        with _here(options.get("driver", KERNEL)) as program:
+            record = serve.mount(
+                repository,
+                revision,
+                place,
+                foreground=False,  # named, so that no option can ask for it
+                program=program,
+                is_temporary=directory is None,
+                **options,
+            )
         try:
             yield Path(record.mountpoint)
         finally:
             _unmount(Path(record.mountpoint))
+
+
+@contextmanager
+def _here(driver: str) -> Iterator[int | None]:
+    """A descriptor of this process; None where nobody would look at it."""
+    program = os.pidfd_open(os.getpid()) if driver == KERNEL else None
+    try:
+        yield program
+    finally:
+        if program is not None:
+            os.close(program)
 
 
 def _directory_of(repo: AnyPath | Repository | None) -> Path:
@@ -80,22 +103,13 @@ def _directory_of(repo: AnyPath | Repository | None) -> Path:
 
 
 @contextmanager
-def _temporary() -> Iterator[tuple[Path, Path | None]]:
-    """A place to mount on, and one for the log beside it; both are gone afterwards, unless an error points to the
-    log."""
-    folder = Path(tempfile.mkdtemp(prefix="moorage-"))
-    place, log = folder / "mnt", folder / "server.log"
-    place.mkdir()
-    keeps_log = False
+def _temporary() -> Iterator[Path]:
+    """A place to mount on, which is gone afterwards."""
+    place = Path(tempfile.mkdtemp(prefix="moorage-"))
     try:
-        yield place, log
-    except MoorageError as error:
-        keeps_log = str(log) in (error.hint or "")
-        raise
+        yield place
     finally:
-        place.rmdir()  # never a tree that may still be mounted
-        if not keeps_log:
-            shutil.rmtree(folder)
+        put_away(str(place))  # or those behind the mount do, whoever comes last
 
 
 def _unmount(path: Path) -> None:

@@ -34,6 +34,7 @@ class ServerProcess:
         """Start it. Raises `MountError`."""
         self.channel, theirs = Channel.pair()
         fds = [theirs.fileno(), ledger, *([device] if device >= 0 else given.descriptors(request.mountpoint))]
+        fds += request.programs
         words = [str(theirs.fileno()), str(ledger), str(device), json.dumps(asdict(request))]
         with theirs:
             try:

@@ -4,8 +4,8 @@ It opens everything, says that it is prepared, and waits. Told to go, the first 
 the supervisor; each later one reads in the ledger what the kernel holds, and answers from there on as if it had never
 been another.
 
-It holds the connection too, so when the supervisor dies it serves on, and only then do signals unmount, and it keeps
-the record in the registry itself.
+It holds the connection too, so when the supervisor dies it serves on. Only then do signals unmount, or the end of the
+program that the mount is for, and it keeps the record in the registry itself, if there is one.
 
     python -m moorage.mount.supervise.supervised CONTROL LEDGER DEVICE REQUEST
 
@@ -30,7 +30,7 @@ from moorage.mount.host import mountinfo
 from moorage.mount.journal import logs, reports
 from moorage.mount.journal.log_format import fields
 from moorage.mount.kernel import serve as kernel
-from moorage.mount.kernel.ending import ENDED, SIGNALS, Wakeups, take_away, wait_for_end
+from moorage.mount.kernel.ending import ENDED, Wakeups, put_away, signals_of, take_away, wait_for_end
 from moorage.mount.kernel.passthrough import KernelBackings, OpenModes
 from moorage.mount.kernel.session import Negotiated, Session
 from moorage.mount.kernel.wire import InitFlag
@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> None:
     """Serve until it is unmounted, or told to stop."""
     control_fd, ledger_fd, device = (int(argument) for argument in arguments[:3])
     request = MountRequest(**json.loads(arguments[3]))
-    for fd in (ledger_fd, device):
+    for fd in (ledger_fd, device, request.program):
         if fd >= 0:
             os.set_inheritable(fd, False)
     if request.log:
@@ -66,7 +66,7 @@ def main(arguments: list[str]) -> None:
         logs.log_in_foreground("", request.log_format)
     channel = Channel.of(control_fd)
     try:
-        with Wakeups(*SIGNALS) as wakeups, server.repository_of(request) as (handle, patience):
+        with Wakeups(*signals_of(request.program)) as wakeups, server.repository_of(request) as (handle, patience):
             _Supervised(request, channel, wakeups, handle, patience).run(ledger_fd, device)
     except Exception as error:  # noqa: BLE001 - told to who started this, and he says it or writes it down
         if not isinstance(error, MoorageError):
@@ -227,8 +227,10 @@ class _Supervised:
                 self._claim.shows(self._standing.snapshot.hex())
             self._claim.notes(self._note)
         served.ledger.close()
-        if not wait_for_end(self._wakeups, path, served.device):
+        if not wait_for_end(self._wakeups, path, served.device, self._request.program):
             take_away(path, served.device)
+        if self._request.is_temporary:
+            put_away(path)
         registry.remove_of_server(path, os.getpid())
         _log.info("%s is unmounted", path, extra=fields(mountpoint=path))
 

@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from tests.needs import needs_linux
 
 PROGRAM = """
@@ -35,8 +37,9 @@ def importing(module: str) -> tuple[set[str], int]:
     return set(found["modules"]), found["kib"]
 
 
-def test_it_imports_nothing_of_what_reads_repositories() -> None:
-    modules, kib = importing("moorage.mount.supervise.supervisor")
+@pytest.mark.parametrize("package", ["supervise", "private"])
+def test_it_imports_nothing_of_what_reads_repositories(package: str) -> None:
+    modules, kib = importing(f"moorage.mount.{package}.supervisor")
     assert modules & HEAVY == set()
     assert kib < MOST_KIB
 
