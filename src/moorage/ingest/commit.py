@@ -1,7 +1,7 @@
 """How does a source become the newest snapshot of a branch?
 
-    look at the source -> store files -> write trees, bottom up -> write the snapshot -> make it all durable -> move the
-    ref
+    see that one may write -> look at the source -> store files -> write trees, bottom up -> write the snapshot
+    -> make it all durable -> move the ref
 
 The move is the commit point: until its record is durable nothing is acknowledged and nothing has changed, and it only
 succeeds if the branch still stands where it stood at the start.
@@ -81,8 +81,8 @@ def commit(
     path = "/".join(split_path(at))
     last = _starting_point(handle, ref, create=create)
     before = handle.objects.snapshot(last.snapshot) if last is not None and last.is_alive else None
-    found = _look_at(handle, source, path)
     with handle.writer() as writer:
+        found = _look_at(handle, source, path)
         transaction = _Commit(handle, writer, before, path, progress)
         entry = transaction.store(found)
         root = replace_at(handle, writer, before, path, entry)

@@ -105,7 +105,11 @@ class RepositoryHandle:
         return cls(storage, read_config(storage, "storage"), MemoryIndex())
 
     def writer(self) -> ObjectWriter:
-        """Start a transaction. Raises `StorageError`."""
+        """Start a transaction, if anything can be written at all: better known now than after an hour of reading.
+
+        Raises `StorageDeniedError`, `ReadOnlyError`, `StorageError`.
+        """
+        self.storage.upload().discard()
         return ObjectWriter(self.storage, self.locator, self.config)
 
     def close(self) -> None:

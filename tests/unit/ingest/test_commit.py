@@ -17,6 +17,7 @@ from moorage.errors import (
     RefMovedError,
     RefNotFoundError,
     SourceNotFoundError,
+    StorageDeniedError,
     StorageFullError,
 )
 from moorage.ingest import files as files_module
@@ -47,6 +48,33 @@ FILES: Mapping[str, Leaf] = {
 
 def packs(handle: RepositoryHandle) -> int:
     return len(list(handle.storage.list_keys("packs/")))
+
+
+def test_who_may_not_write_is_told_before_anything_is_read(
+    handle: RepositoryHandle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Source(io.BytesIO):
+        reads = 0
+
+        def readinto(self, buffer: object) -> int:
+            self.reads += 1
+            return super().readinto(buffer)  # type: ignore[arg-type]  # whatever it is
+
+        def read(self, size: int | None = -1) -> bytes:
+            self.reads += 1
+            return super().read(size)
+
+    def refused() -> None:
+        raise StorageDeniedError("cannot write to /srv/store: Permission denied")
+
+    source = Source(b"data")
+    committed(handle, source, at="a")
+    assert source.reads, "negative control: otherwise it is read"
+    monkeypatch.setattr(handle.storage, "upload", refused)
+    source = Source(b"data")
+    with pytest.raises(StorageDeniedError):
+        committed(handle, source, at="a")
+    assert source.reads == 0
 
 
 # -- what it holds -----------------------------------------------------------------------------------
