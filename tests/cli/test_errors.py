@@ -4,6 +4,7 @@ traceback."""
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,12 @@ WRONG: list[tuple[str, int, str]] = [
     ("who nope", 1, "ref_not_found"),
     ("who prod:nope", 1, "path_not_found"),
     ("who /x --since yesterday", 2, "invalid_input"),
+    *((f"{words} ''", 2, "usage") for words in ("mount prod", "mount --all", "umount", "upgrade", "checkout prod")),
+    ("mount prod live --log ''", 2, "usage"),
+    ("run --pin prod --at '' -- true", 2, "usage"),
+    ("init ''", 2, "usage"),
+    ("ls prod -r ''", 2, "usage"),
+    ("commit '' -b prod", 2, "invalid_input"),
     ("merge prod", 2, "usage"),
     ("branch create", 2, "usage"),
     ("tag create v2", 2, "usage"),
@@ -101,7 +108,7 @@ def wrong(store: CommandLine, tmp_path: Path) -> CommandLine:
 def test_every_wrong_word(wrong: CommandLine) -> None:
     """One repository for all of them: none changes anything."""
     for text, code, kind in WRONG:
-        words = text.split()
+        words = shlex.split(text)
         told = wrong("--json", *words)
         assert (told.code, told.error["kind"]) == (code, kind), text
         assert told.error["message"], text

@@ -59,6 +59,13 @@ def _locations(repo: Repository, incomplete: str) -> Iterator[str]:
         yield f"{revision}:{path}" + ("/" if entry.kind is EntryKind.DIRECTORY else "")
 
 
+def path_of(text: str) -> Path:
+    """A path that was given; an empty one, as of a variable that is not set, would mean the current directory."""
+    if not text:
+        raise typer.BadParameter("a path is empty (the current directory is '.')")
+    return Path(text)
+
+
 def _complete_mountpoints(incomplete: str) -> list[str]:
     return [record.mountpoint for record in registry.mounts() if record.mountpoint.startswith(incomplete)]
 
@@ -101,7 +108,11 @@ TagName = Annotated[
 NewName = Annotated[str, typer.Argument(metavar="NAME", help="The new name; slashes are welcome.", show_default=False)]
 Message = Annotated[str, typer.Option("--message", "-m", metavar="MSG", help="What it is, for the log.")]
 _MOUNTED = typer.Argument(
-    metavar="DIR", help="Where it is mounted.", autocompletion=_complete_mountpoints, show_default=False
+    metavar="DIR",
+    help="Where it is mounted.",
+    autocompletion=_complete_mountpoints,
+    parser=path_of,
+    show_default=False,
 )
 Mountpoint = Annotated[Path, _MOUNTED]
 AnyMountpoint = Annotated[Path | None, _MOUNTED]

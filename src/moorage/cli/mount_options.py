@@ -11,6 +11,8 @@ from typing import Annotated
 
 import typer
 
+from moorage.cli.arguments import path_of
+
 _HOW = "How it is served"
 _WHO = "Who may read"
 _LOG = "What is written down"
@@ -96,7 +98,14 @@ Metrics = Annotated[
 ]
 Log = Annotated[
     Path | None,
-    typer.Option("--log", metavar="FILE", help="Where the server logs.", show_default=False, rich_help_panel=_LOG),
+    typer.Option(
+        "--log",
+        metavar="FILE",
+        help="Where the server logs; a file of the user's state otherwise.",
+        parser=path_of,
+        show_default=False,
+        rich_help_panel=_LOG,
+    ),
 ]
 LogFormatChoice = Annotated[
     LogFormat, typer.Option("--log-format", help="json is one object a line.", rich_help_panel=_LOG)

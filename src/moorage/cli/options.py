@@ -70,6 +70,8 @@ def _common_options() -> list[click.Parameter]:
 
 
 def _set_repository(context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    if value == "":
+        raise typer.BadParameter("a path is empty (the current directory is '.')", context, _option)
     if value is not None:
         Settings.of(context).repository = value
     return value

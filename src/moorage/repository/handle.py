@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from os import PathLike
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeAlias
@@ -161,6 +162,13 @@ def read_config(storage: Storage, where: str) -> RepositoryConfig:
         return decode_config(storage.get(key), key=key)
     except KeyNotFoundError as error:
         raise absent from error
+
+
+def given_path(path: str | PathLike[str]) -> Path:
+    """A path that somebody has given; an empty one would mean the current directory. Raises `InvalidInputError`."""
+    if path == "":
+        raise InvalidInputError("a path is empty", hint="the current directory is '.'")
+    return Path(path)
 
 
 def find_repository(start: Path) -> Path:

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from moorage.api import Repository
-from moorage.cli.arguments import FileLocation, LocationOrRoot
+from moorage.cli.arguments import FileLocation, LocationOrRoot, path_of
 from moorage.cli.formatting import Cell, count, duration, local, pairs, plain, rate, size, table
 from moorage.cli.options import Command
 from moorage.cli.records import entry_record, place_record
@@ -121,7 +121,9 @@ def _exact_size(size_bytes: int) -> str:
 def checkout(
     ctx: typer.Context,
     location: LocationOrRoot,
-    target: Annotated[Path, typer.Argument(metavar="DEST", help="Where to write it.", show_default=False)],
+    target: Annotated[
+        Path, typer.Argument(metavar="DEST", help="Where to write it.", parser=path_of, show_default=False)
+    ],
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace files that are there.")] = False,
 ) -> None:
     """Write a directory or a file of a revision to disk."""

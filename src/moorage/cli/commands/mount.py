@@ -10,7 +10,7 @@ import typer
 
 from moorage.cli import errors
 from moorage.cli import mount_options as options
-from moorage.cli.arguments import AnyMountpoint, Mountpoint, Revision
+from moorage.cli.arguments import AnyMountpoint, Mountpoint, Revision, path_of
 from moorage.cli.config import parse_size, read_config
 from moorage.cli.errors import ExitCode
 from moorage.cli.formatting import duration
@@ -31,7 +31,8 @@ def mount(
     ctx: typer.Context,
     revision: Revision,
     directory: Annotated[
-        Path | None, typer.Argument(metavar="DIR", help="An empty directory.", show_default=False)
+        Path | None,
+        typer.Argument(metavar="DIR", help="An empty directory.", parser=path_of, show_default=False),
     ] = None,
     everything: options.Everything = False,
     pin: options.Pin = False,
@@ -98,7 +99,7 @@ def _only_directory(ctx: typer.Context, first: str, second: Path | None, *, pin:
         ctx.fail(f"--all shows all revisions: {first!r} is one too many.")
     if pin:
         ctx.fail("--all and --pin exclude each other.")
-    return Path(first)
+    return path_of(first)
 
 
 def _shown_revision(record: MountRecord) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from moorage.cli.arguments import REVISION_HELP, complete_revisions
+from moorage.cli.arguments import REVISION_HELP, complete_revisions, path_of
 from moorage.cli.config import parse_size, read_config
 from moorage.cli.options import Command
 from moorage.cli.session import Session
@@ -33,6 +33,7 @@ def run(
             "--at",
             metavar="DIR",
             help="Where it sees it; otherwise where REV is mounted, otherwise a temporary directory.",
+            parser=path_of,
             show_default=False,
         ),
     ] = None,

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from moorage.api import Repository
-from moorage.cli.arguments import complete_revisions
+from moorage.cli.arguments import complete_revisions, path_of
 from moorage.cli.errors import ExitCode
 from moorage.cli.formatting import Cell, count, duration, percent, plain, rate, size, table
 from moorage.cli.options import Command
@@ -28,7 +28,8 @@ app = typer.Typer()
 def init(
     ctx: typer.Context,
     directory: Annotated[
-        Path | None, typer.Argument(metavar="[DIR]", help="Empty, or not there yet.", show_default="./.moorage")
+        Path | None,
+        typer.Argument(metavar="[DIR]", help="Empty, or not there yet.", parser=path_of, show_default="./.moorage"),
     ] = None,
 ) -> None:
     """Make a repository."""
