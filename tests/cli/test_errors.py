@@ -12,6 +12,7 @@ import pytest
 from moorage import errors
 from moorage.api import Repository
 from moorage.cli.errors import EXIT_CODES, ExitCode, exit_code
+from moorage.repository.refs import RefStore
 from tests.cli.command_line import CommandLine
 
 WRONG: list[tuple[str, int, str]] = [
@@ -45,6 +46,12 @@ WRONG: list[tuple[str, int, str]] = [
     ("branch rename prod same", 1, "already_exists"),
     ("branch delete nope", 1, "ref_not_found"),
     ("tag create v1 prod", 1, "already_exists"),
+    ("tag create prod prod~1", 1, "snapshot_not_found"),
+    ("tag create prod v1", 1, "already_exists"),
+    ("branch create v1 --from prod", 1, "already_exists"),
+    ("branch rename prod v1", 1, "already_exists"),
+    ("commit export -b v1 --create", 1, "already_exists"),
+    ("mount prod:models live", 2, "invalid_input"),
     ("tag delete nope", 1, "ref_not_found"),
     ("reflog nope", 1, "ref_not_found"),
     ("diff prod nope", 1, "ref_not_found"),
@@ -96,10 +103,12 @@ WRONG: list[tuple[str, int, str]] = [
 
 
 @pytest.fixture
-def wrong(store: CommandLine, tmp_path: Path) -> CommandLine:
+def wrong(store: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
     """A repository with a name that is two things, and a directory to mount on."""
     store.ok("branch", "create", "same", "--from", "v1")
-    store.ok("tag", "create", "same", "v1")
+    with monkeypatch.context() as racing:
+        racing.setattr(RefStore, "refuse_namesake", lambda *_: None)
+        store.ok("tag", "create", "same", "v1")
     (tmp_path / "live").mkdir()
     (tmp_path / "run").write_text("")
     return store

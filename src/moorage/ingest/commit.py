@@ -119,10 +119,12 @@ def commit(
 
 def _starting_point(handle: RepositoryHandle, ref: RefName, *, create: bool) -> RefRecord | None:
     last = handle.refs.last(ref)
-    if (last is None or not last.is_alive) and not create:
-        raise RefNotFoundError(
-            f"there is no {ref}", hint="add --create (create=True) to make it, starting empty", ref=ref.name
-        )
+    if last is None or not last.is_alive:
+        if not create:
+            raise RefNotFoundError(
+                f"there is no {ref}", hint="add --create (create=True) to make it, starting empty", ref=ref.name
+            )
+        handle.refs.refuse_namesake(ref)
     return last
 
 
