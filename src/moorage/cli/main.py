@@ -16,6 +16,7 @@ from typer import _click as click  # see moorage.cli.options
 from typer.main import get_command
 
 from moorage.cli import errors
+from moorage.cli.bash import use_own_script
 from moorage.cli.errors import ExitCode
 from moorage.cli.options import Group, LazyCommand, Settings
 from moorage.cli.output import flush, let_go, prepare_streams, write
@@ -93,6 +94,7 @@ def moorage(
 
 def build() -> Root:
     """The whole command line; the commands themselves are still to be imported."""
+    use_own_script()
     root = get_command(app)
     assert isinstance(root, Root)
     for word, module, summary, panel in COMMANDS:
