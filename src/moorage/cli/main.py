@@ -6,7 +6,6 @@ them; a command's module is imported when it is called. Whatever goes wrong ends
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -116,8 +115,10 @@ def run(arguments: Sequence[str] | None = None, settings: Settings | None = None
     except KeyboardInterrupt:
         code = ExitCode.INTERRUPTED
     except Exception as error:  # noqa: BLE001  # the last line of defence: no traceback for users
-        with contextlib.suppress(OSError):
+        try:
             flush()
+        except OSError:
+            let_go()
         errors.tell(error, as_json=settings.json or "--json" in words)
         code = errors.exit_code(error)
     return int(code)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from moorage.api import Repository
 from moorage.cli.arguments import FileLocation, LocationOrRoot, path_of
 from moorage.cli.formatting import Cell, count, duration, local, pairs, plain, rate, size, table
 from moorage.cli.options import Command
+from moorage.cli.output import flush, writing
 from moorage.cli.records import entry_record, place_record
 from moorage.cli.session import Session
 from moorage.cli.style import Style, shown
@@ -88,8 +88,10 @@ def _long(name: str, entry: Entry, style: Style) -> list[Cell]:
 def cat(ctx: typer.Context, location: FileLocation) -> None:
     """Write a file to the standard output, every byte verified."""
     with Session(ctx).repository() as repo, repo.open(location) as file:
-        sys.stdout.flush()
-        shutil.copyfileobj(file, sys.stdout.buffer, PIECE_BYTES)
+        flush()
+        while piece := file.read(PIECE_BYTES):
+            with writing():
+                sys.stdout.buffer.write(piece)
 
 
 @app.command("stat", cls=Command)
