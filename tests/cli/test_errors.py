@@ -186,6 +186,7 @@ def test_what_nobody_foresaw_is_one_line(store: CommandLine, monkeypatch: pytest
         (errors.CorruptDataError("m"), 1),
         (errors.NewerFormatError("m"), 1),
         (errors.MountError("m"), 1),
+        (errors.MountDeniedError("m"), 12),
         (PermissionError(13, "m"), 12),
         (OSError(5, "m"), 1),
         (KeyboardInterrupt(), 130),

@@ -11,7 +11,7 @@ import select
 import time
 from pathlib import Path
 
-from moorage.errors import LockedError, MoorageError, MountError, MountNotFoundError
+from moorage.errors import LockedError, MoorageError, MountDeniedError, MountError, MountNotFoundError
 from moorage.mount import daemon, given, mountpoint, registry, server
 from moorage.mount.foreground import serve_here
 from moorage.mount.host import mountinfo, places
@@ -221,7 +221,7 @@ def _supervised_at(path: str) -> MountRecord:
         )
     record = registry.find(entry.device)
     if record is None:
-        raise MountError(f"{path} was mounted by another user", hint="upgrade it as that user", mountpoint=path)
+        raise MountDeniedError(f"{path} was mounted by another user", hint="upgrade it as that user", mountpoint=path)
     if record.server_pid == 0:
         why, hint = f"a mount through {record.driver} has no supervisor that could replace its server", "mount it anew"
     elif record.state is not MountState.SERVING:
