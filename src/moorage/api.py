@@ -378,7 +378,7 @@ def open_path(
         raise InvalidInputError("say which revision: rev=..., or a path like 'prod:models/model.pkl'", path=path)
     if isinstance(repo, Repository):
         return open_file(repo.handle, locate(repo.handle, place).file, mode, name=str(place), encoding=encoding)
-    handle = RepositoryHandle.open(given_path(repo) if repo is not None else find_repository(Path.cwd()))
+    handle = RepositoryHandle.open(given_path(repo) if repo is not None else find_repository())
     try:
         entry = locate(handle, place).file
         return open_file(handle, entry, mode, name=str(place), encoding=encoding, on_close=handle.close)

@@ -146,6 +146,44 @@ def test_a_typing_error_is_guessed(store: CommandLine) -> None:
     assert "hint: did you mean --recursive?" in store("ls", "--recursiv", "prod").err
 
 
+def test_what_is_wrong_is_what_is_told(store: CommandLine, tmp_path: Path) -> None:
+    """Each of these spoke of something else."""
+
+    def told(*words: str) -> str:
+        outcome = store(*words)
+        assert outcome.code != 0
+        return outcome.err.removeprefix("moorage: error: ")
+
+    (tmp_path / "live").mkdir()
+    assert told("mount", "--all") == ("missing argument 'DIR'\nhint: `moorage mount --help` shows how it is used\n")
+    assert told("mount").startswith("missing argument 'REV'\n")
+    assert told("branch", "create", "prod").startswith("branch 'prod' exists already, at ")
+    assert told("branch", "create", "a..b~c").startswith("'a..b~c' cannot name a branch")
+    assert told("branch", "create", "new") == (
+        "where is 'new' to start?\nhint: --from REV: one of experiment/v2, prod, or any revision\n"
+    )
+    assert told("mount", "prod", "live", "--metrics", "127.0.0.1:99999") == (
+        "no metrics at '127.0.0.1:99999': there is no port 99999\nhint: for example 127.0.0.1:9469\n"
+    )
+    assert told("mount", "prod", "live", "--metrics", ":9999").startswith("no metrics at ':9999': it has no address\n")
+    assert told("mount", "prod:models", "live").startswith("'prod:models' is a place in a revision, and a revision is")
+    assert "frob" in told("ls", "--frob", "prod")
+    assert "did you mean" not in told("ls", "--frob", "prod")
+    assert told("cat", "v1:latest").endswith("hint: it points to v1:models/model.pkl\n")
+    assert "4 digits or more" in told("ls", "c9")
+    store.ok("branch", "rename", "prod", "main")
+    assert told("mount", "prod", "live").endswith("hint: it was renamed to 'main'\n")
+
+
+def test_a_current_directory_that_is_gone(store: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    told = store("log")
+    assert (told.code, told.err.splitlines()[0]) == (10, "moorage: error: the current directory has been removed")
+    store.ok("log", "-r", str(tmp_path))
+
+
 def test_without_a_repository(cli: CommandLine) -> None:
     for words in (["ls", "prod"], ["log"], ["branch"], ["commit", ".", "-b", "x"], ["check"], ["stats"]):
         told = cli(*words, "--json")

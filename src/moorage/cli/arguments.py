@@ -77,9 +77,8 @@ complete_locations = _completer(_locations)
 
 REVISION_HELP = "A branch, a tag, a snapshot id or its beginning, prod@{1}, prod@{2026-09-01T12:00}, prod~2."
 
-Revision = Annotated[
-    str, typer.Argument(metavar="REV", help=REVISION_HELP, autocompletion=complete_revisions, show_default=False)
-]
+_REVISION = typer.Argument(metavar="REV", help=REVISION_HELP, autocompletion=complete_revisions, show_default=False)
+Revision = Annotated[str, _REVISION]
 LocationOrRoot = Annotated[
     str,
     typer.Argument(

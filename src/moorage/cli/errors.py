@@ -11,6 +11,8 @@ import json
 import os
 import sys
 import traceback
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 from typer._click.exceptions import ClickException, NoSuchOption  # see moorage.cli.options
 
@@ -121,10 +123,17 @@ def _usage(error: ClickException) -> dict[str, object]:
     if " Did you mean " in message:
         told["message"], _, guess = str(told["message"]).partition(". Did you mean ")
         told["hint"] = f"did you mean {guess}"
-    if isinstance(error, NoSuchOption) and error.possibilities:
+    if isinstance(error, NoSuchOption):
         told["message"] = f"no such option: {error.option_name}"
-        told["hint"] = f"did you mean {' or '.join(sorted(error.possibilities))}?"
+        if guesses := _guesses(error.option_name, error.possibilities or ()):
+            told["hint"] = f"did you mean {' or '.join(guesses)}?"
     return told
+
+
+def _guesses(option: str, possibilities: Iterable[str]) -> list[str]:
+    """Those that are like it, were there no dashes, which all have in common."""
+    named = {possible.lstrip("-"): possible for possible in sorted(possibilities)}
+    return [named[like] for like in get_close_matches(option.lstrip("-"), named)]
 
 
 def _conflict_lines(error: Exception) -> list[str]:

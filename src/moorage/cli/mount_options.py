@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from moorage.cli.arguments import path_of
+from moorage.cli.arguments import REVISION_HELP, complete_revisions, path_of
 
 _HOW = "How it is served"
 _WHO = "Who may read"
@@ -32,6 +32,19 @@ class LogFormat(enum.StrEnum):
     JSON = "json"
 
 
+RevisionOrNone = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="REV",
+        help=f"{REVISION_HELP} Not with --all.",
+        autocompletion=complete_revisions,
+        show_default=False,
+    ),
+]
+Directory = Annotated[
+    Path | None,
+    typer.Argument(metavar="DIR", help="An empty directory to mount on.", parser=path_of, show_default=False),
+]
 Everything = Annotated[bool, typer.Option("--all", help="All branches, tags and snapshots at once: mount --all DIR.")]
 Pin = Annotated[bool, typer.Option("--pin", help="Stay where the branch stands now.")]
 Sticky = Annotated[bool, typer.Option("--sticky", help="Show each process one snapshot for as long as it reads.")]

@@ -17,6 +17,7 @@ say which is meant: silently preferring one would some day serve the wrong model
 from __future__ import annotations
 
 import contextlib
+import posixpath
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -96,15 +97,28 @@ class Located:
             return self.resolved.snapshot.tree
         if isinstance(self.entry.object, TreeId):
             return self.entry.object
-        raise WrongKindError(f"{self.path} is a {self.entry.kind.word}, not a directory", path=self.path)
+        raise self._wrong("a directory")
 
     @property
     def file(self) -> Entry:
         """The file there. Raises `WrongKindError` where there is none."""
         if self.entry is None or self.entry.kind is not EntryKind.FILE:
-            word = self.entry.kind.word if self.entry else "directory"
-            raise WrongKindError(f"{self.path or 'the root'} is a {word}, not a file", path=self.path)
+            raise self._wrong("a file")
         return self.entry
+
+    def _wrong(self, needed: str) -> WrongKindError:
+        word = self.entry.kind.word if self.entry else "directory"
+        message = f"{self.path or 'the root'} is a {word}, not {needed}"
+        return WrongKindError(message, hint=self._target_hint(), path=self.path)
+
+    def _target_hint(self) -> str | None:
+        """Where a symlink leads, as a location where that is in the tree."""
+        if self.entry is None or not self.entry.target:
+            return None
+        target = posixpath.normpath(posixpath.join(posixpath.dirname(self.path), self.entry.target))
+        if target.startswith(("/", "..")):
+            return f"it points out of the tree, to {self.entry.target}"
+        return f"it points to {self.resolved.revision}:{target}"
 
 
 def parse_location(text: str) -> Location:

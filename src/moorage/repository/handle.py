@@ -171,9 +171,15 @@ def given_path(path: str | PathLike[str]) -> Path:
     return Path(path)
 
 
-def find_repository(start: Path) -> Path:
-    """The nearest `.moorage` in `start` or above it. Raises `RepositoryNotFoundError`."""
-    folder = Path(os.path.abspath(start))
+def find_repository(start: Path | None = None) -> Path:
+    """The nearest `.moorage` in `start`, by default the current directory, or above. Raises
+    `RepositoryNotFoundError`."""
+    try:
+        folder = Path(os.path.abspath(start or "."))
+    except FileNotFoundError as error:
+        raise RepositoryNotFoundError(
+            "the current directory has been removed", hint="go to another one, or name a repository with -r DIR"
+        ) from error
     for candidate in (folder, *folder.parents):
         if (candidate / ".moorage" / CONFIG_PREFIX).is_dir():
             return candidate / ".moorage"

@@ -129,16 +129,21 @@ class RefStore:
 
     def create(self, ref: RefName, snapshot: SnapshotId, *, actor: str, reason: str) -> RefRecord:
         """Let a name that does not exist stand at `snapshot`. Raises `AlreadyExistsError`, `StorageError`."""
-        last = self.last(ref)
-        if last is not None and last.is_alive:
-            raise taken(ref, last.snapshot.hex())
-        self.refuse_namesake(ref)
+        last = self.check_free(ref)
         try:
             return self._append(ref, last, RefAction.SET, snapshot, actor, reason)
         except RefMovedError as error:
             if error.fields["actual"] is None:
                 raise  # somebody else made it, and ended it at once
             raise taken(ref, str(error.fields["actual"])) from error
+
+    def check_free(self, ref: RefName) -> RefRecord | None:
+        """The last record of a name that can be made: how it ended, or None. Raises `AlreadyExistsError`."""
+        last = self.last(ref)
+        if last is not None and last.is_alive:
+            raise taken(ref, last.snapshot.hex())
+        self.refuse_namesake(ref)
+        return last
 
     def refuse_namesake(self, ref: RefName) -> None:
         """Raises `AlreadyExistsError` where a ref of another kind has this name, since one word would then mean both.

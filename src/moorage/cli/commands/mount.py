@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +11,7 @@ import typer
 
 from moorage.cli import errors
 from moorage.cli import mount_options as options
-from moorage.cli.arguments import AnyMountpoint, Mountpoint, Revision, path_of
+from moorage.cli.arguments import AnyMountpoint, Mountpoint, path_of
 from moorage.cli.config import parse_size, read_config
 from moorage.cli.errors import ExitCode
 from moorage.cli.formatting import duration
@@ -29,11 +30,8 @@ app = typer.Typer()
 @app.command("mount", cls=Command)
 def mount(
     ctx: typer.Context,
-    revision: Revision,
-    directory: Annotated[
-        Path | None,
-        typer.Argument(metavar="DIR", help="An empty directory.", parser=path_of, show_default=False),
-    ] = None,
+    revision: options.RevisionOrNone = None,
+    directory: options.Directory = None,
     everything: options.Everything = False,
     pin: options.Pin = False,
     sticky: options.Sticky = False,
@@ -58,8 +56,8 @@ def mount(
     begun = time.monotonic()
     if everything:
         revision, directory = serve.EVERYTHING, _only_directory(ctx, revision, directory, pin=pin)
-    if directory is None:
-        ctx.fail("Missing argument 'DIR'.")
+    if revision is None or directory is None:
+        ctx.fail(f"Missing argument '{'REV' if revision is None else 'DIR'}'.")
     config = read_config()
     record = serve.mount(
         session.repository_path(),
@@ -81,20 +79,22 @@ def mount(
         metrics=metrics,
     )
     if not foreground:
-        _tell_mounted(session.output, record, directory, time.monotonic() - begun)
+        _tell_mounted(session.output, record, time.monotonic() - begun)
 
 
-def _tell_mounted(output: Output, record: MountRecord, directory: Path, seconds: float) -> None:
+def _tell_mounted(output: Output, record: MountRecord, seconds: float) -> None:
     took = output.style.faint(duration(seconds))
     output.done(
         mount_record(record),
         f"{output.style.ref(_shown_revision(record))} is mounted at {shown(record.mountpoint)}  {took}",
-        output.style.faint(f"  unmount it with: moorage umount {shown(str(directory))}"),
+        output.style.faint(f"  unmount it with: moorage umount {shown(shlex.quote(record.mountpoint))}"),
     )
 
 
-def _only_directory(ctx: typer.Context, first: str, second: Path | None, *, pin: bool) -> Path:
+def _only_directory(ctx: typer.Context, first: str | None, second: Path | None, *, pin: bool) -> Path:
     """The one word that `--all` leaves room for."""
+    if first is None:
+        ctx.fail("Missing argument 'DIR'.")
     if second is not None:
         ctx.fail(f"--all shows all revisions: {first!r} is one too many.")
     if pin:

@@ -15,7 +15,7 @@ from moorage.cli.records import log_record, ref_record
 from moorage.cli.session import Session
 from moorage.cli.style import Style, shown
 from moorage.errors import InvalidInputError
-from moorage.model.refs import RefAction, RefRecord
+from moorage.model.refs import RefAction, RefKind, RefName, RefRecord
 
 app = typer.Typer()
 branch_app = typer.Typer(cls=Group, invoke_without_command=True)
@@ -53,15 +53,17 @@ def branch_create(
     """Make a branch."""
     session = Session(ctx)
     with session.repository() as repo:
-        record = repo.create_branch(name, _only_branch(repo) if start is None else start)
+        record = repo.create_branch(name, _only_branch(repo, name) if start is None else start)
     _tell(session.output, record, "is a new branch at")
 
 
-def _only_branch(repo: Repository) -> str:
+def _only_branch(repo: Repository, new: str) -> str:
+    """Where a branch that is called `new` starts, if that is plain; a name that it cannot have is told first."""
+    repo.handle.refs.check_free(RefName(RefKind.BRANCH, new))
     names = [record.ref.name for record in repo.branches()]
     if len(names) != 1:
-        known = f"one of {', '.join(names)}, or any revision" if names else "there is no branch yet: moorage commit"
-        raise InvalidInputError("a branch starts somewhere", hint=f"say where with --from REV: {known}", branches=names)
+        known = f"--from REV: one of {', '.join(names)}, or any revision" if names else "commit something first"
+        raise InvalidInputError(f"where is {new!r} to start?", hint=known, branches=names)
     return names[0]
 
 
