@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from moorage.api import Repository
-from moorage.cli.options import Settings
+from moorage.cli.options import GIVEN_PATH, Settings
 from moorage.cli.session import repository_path
 from moorage.errors import MoorageError
 from moorage.model.refs import RefRecord
@@ -57,13 +57,6 @@ def _locations(repo: Repository, incomplete: str) -> Iterator[str]:
     folder = incomplete[len(revision) + 1 :].rpartition("/")[0]
     for path, entry in repo.ls(f"{revision}:{folder}"):
         yield f"{revision}:{path}" + ("/" if entry.kind is EntryKind.DIRECTORY else "")
-
-
-def path_of(text: str) -> Path:
-    """A path that was given; an empty one, as of a variable that is not set, would mean the current directory."""
-    if not text:
-        raise typer.BadParameter("a path is empty (the current directory is '.')")
-    return Path(text)
 
 
 def _complete_mountpoints(incomplete: str) -> list[str]:
@@ -110,7 +103,7 @@ _MOUNTED = typer.Argument(
     metavar="DIR",
     help="Where it is mounted.",
     autocompletion=_complete_mountpoints,
-    parser=path_of,
+    click_type=GIVEN_PATH,
     show_default=False,
 )
 Mountpoint = Annotated[Path, _MOUNTED]

@@ -41,7 +41,7 @@ COMMANDS: tuple[tuple[str, str, str, str], ...] = (
     ("mount", "mount", "Show a revision as a read-only directory, and follow it.", "Mounts"),
     ("run", "run", "Run a command that sees a branch where it stands now.", "Mounts"),
     ("warm", "warm", "Bring files into the cache before somebody reads them.", "Mounts"),
-    ("umount", "mount", "Unmount it.", "Mounts"),
+    ("umount", "mount", "Unmount what is mounted at a directory.", "Mounts"),
     ("mounts", "mounts", "List what is mounted.", "Mounts"),
     ("upgrade", "mount", "Serve a mount by the version that is installed now.", "Mounts"),
     ("who", "who", "List who has opened a file, a directory or a snapshot.", "Mounts"),

@@ -12,9 +12,9 @@ from typing import Annotated
 import typer
 
 from moorage.api import Repository
-from moorage.cli.arguments import FileLocation, LocationOrRoot, path_of
+from moorage.cli.arguments import FileLocation, LocationOrRoot
 from moorage.cli.formatting import Cell, count, duration, local, pairs, plain, rate, size, table
-from moorage.cli.options import Command
+from moorage.cli.options import GIVEN_PATH, Command
 from moorage.cli.output import flush, writing
 from moorage.cli.records import entry_record, place_record
 from moorage.cli.session import Session
@@ -124,7 +124,7 @@ def checkout(
     ctx: typer.Context,
     location: LocationOrRoot,
     target: Annotated[
-        Path, typer.Argument(metavar="DEST", help="Where to write it.", parser=path_of, show_default=False)
+        Path, typer.Argument(metavar="DEST", help="Where to write it.", click_type=GIVEN_PATH, show_default=False)
     ],
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace files that are there.")] = False,
 ) -> None:

@@ -11,11 +11,11 @@ import typer
 
 from moorage.cli import errors
 from moorage.cli import mount_options as options
-from moorage.cli.arguments import AnyMountpoint, Mountpoint, path_of
+from moorage.cli.arguments import AnyMountpoint, Mountpoint
 from moorage.cli.config import parse_size, read_config
 from moorage.cli.errors import ExitCode
 from moorage.cli.formatting import duration
-from moorage.cli.options import Command
+from moorage.cli.options import Command, command_of
 from moorage.cli.output import Output
 from moorage.cli.records import mount_record
 from moorage.cli.session import Session
@@ -27,7 +27,7 @@ from moorage.mount.registry import MountRecord
 app = typer.Typer()
 
 
-@app.command("mount", cls=Command)
+@app.command("mount", cls=command_of("REV DIR | --all DIR"))
 def mount(
     ctx: typer.Context,
     revision: options.RevisionOrNone = None,
@@ -93,20 +93,20 @@ def _tell_mounted(output: Output, record: MountRecord, seconds: float) -> None:
 
 def _only_directory(ctx: typer.Context, first: str | None, second: Path | None, *, pin: bool) -> Path:
     """The one word that `--all` leaves room for."""
-    if first is None:
+    if not first:
         ctx.fail("Missing argument 'DIR'.")
     if second is not None:
         ctx.fail(f"--all shows all revisions: {first!r} is one too many.")
     if pin:
         ctx.fail("--all and --pin exclude each other.")
-    return path_of(first)
+    return Path(first)
 
 
 def _shown_revision(record: MountRecord) -> str:
     return "everything" if record.revision == serve.EVERYTHING else record.revision
 
 
-@app.command("umount", cls=Command)
+@app.command("umount", cls=command_of("DIR | --all"))
 def umount(
     ctx: typer.Context,
     directory: AnyMountpoint = None,

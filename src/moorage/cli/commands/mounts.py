@@ -103,7 +103,7 @@ def doctor(
     else:
         marks: dict[CheckStatus, tuple[str, Callable[[str], str]]] = {
             CheckStatus.OK: ("ok", output.style.good),
-            CheckStatus.WARN: ("note", output.style.changed),
+            CheckStatus.WARN: ("warn", output.style.changed),
             CheckStatus.FAIL: ("FAIL", output.style.bad),
         }
         width = max(len(check.name) for check in found)

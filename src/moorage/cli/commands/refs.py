@@ -82,7 +82,10 @@ def branch_rename(
     old: BranchName,
     new: Annotated[str, typer.Argument(metavar="NEW", help="What it will be called.", show_default=False)],
 ) -> None:
-    """Give a branch another name; its log is kept."""
+    """Give a branch another name.
+
+    Its log so far stays under the old name; that of the new name begins with the rename.
+    """
     session = Session(ctx)
     with session.repository() as repo:
         record = repo.rename_branch(old, new)

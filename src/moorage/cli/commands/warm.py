@@ -37,7 +37,10 @@ def warm(
         ),
     ],
     cache_size: Annotated[
-        str | None, typer.Option("--cache-size", metavar="SIZE", help="How large it may be.", show_default=False)
+        str | None,
+        typer.Option(
+            "--cache-size", metavar="SIZE", help="How large the cache may be, such as 20GiB.", show_default=False
+        ),
     ] = None,
 ) -> None:
     """Bring files into the cache before somebody reads them through a mount.
