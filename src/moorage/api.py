@@ -156,13 +156,15 @@ class Repository:
         message: str = "",
         metadata: Mapping[str, Json] | None = None,
         create: bool = False,
+        if_changed: bool = False,
         progress: Progress = SILENT,
     ) -> CommitResult:
         """Make `source` the tree of `branch`, or its subtree (or file) at the path `at`, as a new snapshot.
 
         A path may be a directory or a file; bytes and binary streams, like single files, need `at`. `create` makes the
-        branch when it does not exist. Raises `RefNotFoundError`, `RefMovedError` when somebody else moved the branch
-        meanwhile, `SourceChangedError`, `UnsupportedFileError`, `InvalidInputError`.
+        branch when it does not exist; with `if_changed` a tree that is the same as before makes no snapshot. Raises
+        `RefNotFoundError`, `RefMovedError` when somebody else moved the branch meanwhile, `SourceChangedError`,
+        `UnsupportedFileError`, `InvalidInputError`.
         """
         return commit(
             self.handle,
@@ -173,6 +175,7 @@ class Repository:
             metadata=metadata or {},
             author=self.actor,
             create=create,
+            if_changed=if_changed,
             progress=progress,
         )
 

@@ -98,6 +98,7 @@ TagName = Annotated[
     str, typer.Argument(metavar="NAME", help="A tag.", autocompletion=complete_tags, show_default=False)
 ]
 NewName = Annotated[str, typer.Argument(metavar="NAME", help="The new name; slashes are welcome.", show_default=False)]
+Limit = Annotated[int | None, typer.Option("-n", min=0, metavar="N", help="Show at most N.")]
 Message = Annotated[str, typer.Option("--message", "-m", metavar="MSG", help="What it is, for the log.")]
 _MOUNTED = typer.Argument(
     metavar="DIR",

@@ -1,7 +1,7 @@
 """Where do results go? Lines for people or JSON for programs, on the standard output and nothing else there.
 
 Under --json a command's result is one object, or one a line where it is a list; `Output` writes whichever was asked
-for. Notes, which explain and never are a result, go to the standard error of a terminal.
+for. Notes, which explain and never are a result, go to the standard error; most of them only where that is a terminal.
 """
 
 from __future__ import annotations
@@ -59,7 +59,12 @@ class Output:
 
     def note(self, *lines: str) -> None:
         """An explanation, for somebody who is looking."""
-        if not self.is_json and not self.is_quiet and sys.stderr.isatty():
+        if sys.stderr.isatty():
+            self.explain(*lines)
+
+    def explain(self, *lines: str) -> None:
+        """The same where a result alone would be taken for something else: in the log of a script, too."""
+        if not self.is_json and not self.is_quiet:
             write_error("\n".join(lines))
 
 

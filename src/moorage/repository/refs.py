@@ -175,6 +175,12 @@ class RefStore:
             raise moved(ref, expected, last)
         return self._append(ref, last, RefAction.SET, snapshot, actor, reason)
 
+    def refuse_moved(self, last: RefRecord) -> None:
+        """Raises `RefMovedError` where `last` is not the newest record of its ref any more."""
+        newest = self.last(last.ref, after=last)
+        if newest is not None and newest.number != last.number:
+            raise moved(last.ref, last.snapshot, newest)
+
     def delete(self, ref: RefName, *, expected: SnapshotId | None = None, actor: str, reason: str) -> RefRecord:
         """End a ref; its log stays. Raises `RefNotFoundError`, `RefMovedError`, `StorageError`."""
         last = self.head(ref)
