@@ -39,7 +39,7 @@ def mounts(ctx: typer.Context) -> None:
             output.json(mount_record(record))
         return
     if not found:
-        output.note("Nothing is mounted.")
+        output.explain("Nothing is mounted.")
         return
     output.lines(table([_mount_cells(record, output.style) for record in found], "<<<<>>><"))
     output.lines([output.style.bad(shown(note)) for note in _notes(found)])

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from moorage.api import Repository
-from moorage.cli.arguments import BranchName, NewName, Revision, TagName, complete_revisions
+from moorage.cli.arguments import BranchName, Limit, NewName, Revision, TagName, complete_revisions
 from moorage.cli.formatting import Cell, first_line, local, plain, table
 from moorage.cli.options import Command, Group
 from moorage.cli.output import Output
@@ -160,13 +160,14 @@ def _line(repo: Repository, record: RefRecord, style: Style) -> list[Cell]:
 
 
 @app.command("reflog", cls=Command)
-def reflog(ctx: typer.Context, name: BranchName) -> None:
+def reflog(ctx: typer.Context, name: BranchName, limit: Limit = None) -> None:
     """List where a branch has stood, newest first; of a deleted branch, too."""
     session = Session(ctx)
     output = session.output
     with session.repository() as repo:
         records = repo.reflog(name)
-    positions = _positions(records)
+    positions = _positions(records)[:limit]
+    records = records[:limit]
     if output.is_json:
         for record, position in zip(records, positions, strict=True):
             output.json(log_record(record, position))
