@@ -167,6 +167,11 @@ def test_what_is_wrong_is_what_is_told(store: CommandLine, tmp_path: Path) -> No
     )
     assert told("mount", "prod", "live", "--metrics", ":9999").startswith("no metrics at ':9999': it has no address\n")
     assert told("mount", "prod:models", "live").startswith("'prod:models' is a place in a revision, and a revision is")
+    assert told("mount", "prod", "live", "--timeout", "x").startswith(
+        "invalid value for '--timeout': 'x' is not a number\n"
+    )
+    assert told("log", "-n", "x").startswith("invalid value for '-n': 'x' is not a whole number\n")
+    assert told("umount", "/proc").startswith("a file system of type proc, not one of moorage, is mounted at /proc\n")
     assert "frob" in told("ls", "--frob", "prod")
     assert "did you mean" not in told("ls", "--frob", "prod")
     assert told("cat", "v1:latest").endswith("hint: it points to v1:models/model.pkl\n")

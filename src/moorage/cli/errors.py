@@ -34,6 +34,8 @@ from moorage.errors import (
 )
 
 DEBUG_VARIABLE = "MOORAGE_DEBUG"
+_OF_NUMBERS = {"is not a valid int range": "is not a whole number", "is not a valid float": "is not a number"}
+"""What typer calls numbers, and what people do."""
 
 
 class ExitCode(enum.IntEnum):
@@ -89,8 +91,11 @@ def tell(error: Exception, *, as_json: bool) -> None:
         return
     style = Style.of(sys.stderr)
     message, hint = str(told["message"]), told["hint"]
+    conflicts = _conflict_lines(error)
+    if conflicts:
+        message = message.partition(": ")[0]  # what follows are the first of those that are listed now
     lines = [f"moorage: {style.bad('error:')} {shown(message)}"]
-    lines += [f"  {style.bad('C')}  {shown(line)}" for line in _conflict_lines(error)]
+    lines += [f"  {style.bad('C')}  {shown(line)}" for line in conflicts]
     if hint:
         lines.append(f"{style.faint('hint:')} {shown(str(hint))}")
     write_error("\n".join(lines))
@@ -120,6 +125,8 @@ def _usage(error: ClickException) -> dict[str, object]:
     command = context.command_path if context is not None else "moorage"
     told: dict[str, object] = {"kind": "usage", "message": message[:1].lower() + message[1:]}
     told["hint"] = f"`{command} --help` shows how it is used"
+    for theirs, ours in _OF_NUMBERS.items():
+        told["message"] = str(told["message"]).replace(theirs, ours)
     if " Did you mean " in message:
         told["message"], _, guess = str(told["message"]).partition(". Did you mean ")
         told["hint"] = f"did you mean {guess}"

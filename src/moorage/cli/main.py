@@ -6,6 +6,7 @@ them; a command's module is imported when it is called. Whatever goes wrong ends
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -106,6 +107,8 @@ def run(arguments: Sequence[str] | None = None, settings: Settings | None = None
     words = list(sys.argv[1:] if arguments is None else arguments)
     settings = settings or Settings()
     prepare_streams()
+    if logging.lastResort is not None:  # a warning of the library, where no server keeps a log
+        logging.lastResort.setFormatter(logging.Formatter("moorage: %(message)s"))
     try:
         code = _invoke(words, settings)
         flush()

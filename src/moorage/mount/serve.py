@@ -143,7 +143,7 @@ def _detach(path: str, *, lazy: bool) -> MountRecord:
         raise MountNotFoundError(f"{path} is no place", hint="who has mounted it unmounts it", mountpoint=path)
     entry = mountinfo.top_at(path)
     if entry is None or not entry.is_ours:
-        what = "nothing is" if entry is None else f"a file system of type {entry.fstype} is"
+        what = "nothing is" if entry is None else f"a file system of type {entry.fstype}, not one of moorage, is"
         raise MountNotFoundError(f"{what} mounted at {path}", hint="`moorage mounts` lists what is", mountpoint=path)
     record = registry.find(entry.device)
     _let_go(path, lazy=lazy)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +20,7 @@ from moorage.cli.records import entry_record, place_record
 from moorage.cli.session import Session
 from moorage.cli.style import Style, shown
 from moorage.model.tree import Entry, EntryKind
+from moorage.read.checkout import CheckoutResult
 
 PIECE_BYTES = 4 * 1024 * 1024
 
@@ -145,6 +146,14 @@ def checkout(
     speed = rate(result.size_bytes, seconds)
     session.output.done(
         record,
-        f"Wrote {count(result.files, 'file')}, {size(result.size_bytes)}, to {shown(str(result.target))}"
+        f"Wrote {', '.join(_written(result))}, to {shown(str(result.target))}"
         f" in {duration(seconds)}{f' ({speed})' if speed else ''}",
     )
+
+
+def _written(result: CheckoutResult) -> Iterator[str]:
+    if result.files or not result.symlinks:
+        yield count(result.files, "file")
+        yield size(result.size_bytes)
+    if result.symlinks:
+        yield count(result.symlinks, "symlink")
