@@ -42,7 +42,7 @@ from moorage.read.hydrate import hydrate
 from moorage.read.resolve import Located, Location, Resolved, locate, parse_location, resolve
 from moorage.read.stream import pieces
 from moorage.read.warm import WarmResult, warm
-from moorage.repository.handle import RepositoryHandle, find_repository
+from moorage.repository.handle import RepositoryHandle, find_repository, given_path
 from moorage.versioning.diff import Change, diff
 from moorage.versioning.merge import MergeResult, merge
 
@@ -115,11 +115,11 @@ class Repository:
     @classmethod
     def create(cls, path: AnyPath, config: RepositoryConfig | None = None, *, actor: str | None = None) -> Self:
         """Make a repository in a directory that is empty or absent. Raises `AlreadyExistsError`, `StorageError`."""
-        return cls(RepositoryHandle.create(Path(path), config), actor)
+        return cls(RepositoryHandle.create(given_path(path), config), actor)
 
     @classmethod
     def _open_repository(cls, path: AnyPath, *, actor: str | None = None, cache_bytes: int | None = None) -> Self:
-        return cls(RepositoryHandle.open(Path(path)), actor, cache_bytes)
+        return cls(RepositoryHandle.open(given_path(path)), actor, cache_bytes)
 
     @property
     def id(self) -> str:
@@ -156,23 +156,26 @@ class Repository:
         message: str = "",
         metadata: Mapping[str, Json] | None = None,
         create: bool = False,
+        if_changed: bool = False,
         progress: Progress = SILENT,
     ) -> CommitResult:
         """Make `source` the tree of `branch`, or its subtree (or file) at the path `at`, as a new snapshot.
 
         A path may be a directory or a file; bytes and binary streams, like single files, need `at`. `create` makes the
-        branch when it does not exist. Raises `RefNotFoundError`, `RefMovedError` when somebody else moved the branch
-        meanwhile, `SourceChangedError`, `UnsupportedFileError`, `InvalidInputError`.
+        branch when it does not exist; with `if_changed` a tree that is the same as before makes no snapshot. Raises
+        `RefNotFoundError`, `RefMovedError` when somebody else moved the branch meanwhile, `SourceChangedError`,
+        `UnsupportedFileError`, `InvalidInputError`.
         """
         return commit(
             self.handle,
-            source,
+            given_path(source) if isinstance(source, str | PathLike) else source,
             branch=branch,
             at=at,
             message=message,
             metadata=metadata or {},
             author=self.actor,
             create=create,
+            if_changed=if_changed,
             progress=progress,
         )
 
@@ -316,7 +319,7 @@ class Repository:
         Existing files are replaced only with `force`, and never by halves. Raises `NotFoundError`,
         `AlreadyExistsError`.
         """
-        return checkout(self.handle, self.locate(location), Path(target), force=force, progress=progress)
+        return checkout(self.handle, self.locate(location), given_path(target), force=force, progress=progress)
 
     # -- versions --------------------------------------------------------------------------------------
 
@@ -378,7 +381,7 @@ def open_path(
         raise InvalidInputError("say which revision: rev=..., or a path like 'prod:models/model.pkl'", path=path)
     if isinstance(repo, Repository):
         return open_file(repo.handle, locate(repo.handle, place).file, mode, name=str(place), encoding=encoding)
-    handle = RepositoryHandle.open(Path(repo) if repo is not None else find_repository(Path.cwd()))
+    handle = RepositoryHandle.open(given_path(repo) if repo is not None else find_repository())
     try:
         entry = locate(handle, place).file
         return open_file(handle, entry, mode, name=str(place), encoding=encoding, on_close=handle.close)

@@ -189,6 +189,12 @@ class MountError(MoorageError):
     kind = "mount_failed"
 
 
+class MountDeniedError(MountError):
+    """What was to be mounted, unmounted or upgraded is not for this user."""
+
+    kind = "mount_denied"
+
+
 # -- promised, and absent or wrong: never retry, run check------------------------------------------
 
 

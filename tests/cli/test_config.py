@@ -55,6 +55,14 @@ def test_the_timeout_of_mounts(file: Path) -> None:
     assert read_config() == Config(None, 12.5)
 
 
+@pytest.mark.parametrize("value", ["0", "0.5", "-1", "100_000"])
+def test_a_timeout_that_is_no_timeout_names_the_file(file: Path, value: str) -> None:
+    file.write_text(f"[mount]\ntimeout = {value}\n")
+    with pytest.raises(InvalidInputError, match="not between 1 s and a day") as caught:
+        read_config()
+    assert str(file) in caught.value.message
+
+
 @pytest.mark.parametrize("value", ['"soon"', "true", "[1]"])
 def test_what_is_no_timeout(file: Path, value: str) -> None:
     file.write_text(f"[mount]\ntimeout = {value}\n")

@@ -4,6 +4,7 @@ traceback."""
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from moorage import errors
 from moorage.api import Repository
 from moorage.cli.errors import EXIT_CODES, ExitCode, exit_code
+from moorage.repository.refs import RefStore
 from tests.cli.command_line import CommandLine
 
 WRONG: list[tuple[str, int, str]] = [
@@ -44,6 +46,12 @@ WRONG: list[tuple[str, int, str]] = [
     ("branch rename prod same", 1, "already_exists"),
     ("branch delete nope", 1, "ref_not_found"),
     ("tag create v1 prod", 1, "already_exists"),
+    ("tag create prod prod~1", 1, "snapshot_not_found"),
+    ("tag create prod v1", 1, "already_exists"),
+    ("branch create v1 --from prod", 1, "already_exists"),
+    ("branch rename prod v1", 1, "already_exists"),
+    ("commit export -b v1 --create", 1, "already_exists"),
+    ("mount prod:models live", 2, "invalid_input"),
     ("tag delete nope", 1, "ref_not_found"),
     ("reflog nope", 1, "ref_not_found"),
     ("diff prod nope", 1, "ref_not_found"),
@@ -81,6 +89,12 @@ WRONG: list[tuple[str, int, str]] = [
     ("who nope", 1, "ref_not_found"),
     ("who prod:nope", 1, "path_not_found"),
     ("who /x --since yesterday", 2, "invalid_input"),
+    *((f"{words} ''", 2, "usage") for words in ("mount prod", "mount --all", "umount", "upgrade", "checkout prod")),
+    ("mount prod live --log ''", 2, "usage"),
+    ("run --pin prod --at '' -- true", 2, "usage"),
+    ("init ''", 2, "usage"),
+    ("ls prod -r ''", 2, "usage"),
+    ("commit '' -b prod", 2, "invalid_input"),
     ("merge prod", 2, "usage"),
     ("branch create", 2, "usage"),
     ("tag create v2", 2, "usage"),
@@ -89,10 +103,12 @@ WRONG: list[tuple[str, int, str]] = [
 
 
 @pytest.fixture
-def wrong(store: CommandLine, tmp_path: Path) -> CommandLine:
+def wrong(store: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
     """A repository with a name that is two things, and a directory to mount on."""
     store.ok("branch", "create", "same", "--from", "v1")
-    store.ok("tag", "create", "same", "v1")
+    with monkeypatch.context() as racing:
+        racing.setattr(RefStore, "refuse_namesake", lambda *_: None)
+        store.ok("tag", "create", "same", "v1")
     (tmp_path / "live").mkdir()
     (tmp_path / "run").write_text("")
     return store
@@ -101,7 +117,7 @@ def wrong(store: CommandLine, tmp_path: Path) -> CommandLine:
 def test_every_wrong_word(wrong: CommandLine) -> None:
     """One repository for all of them: none changes anything."""
     for text, code, kind in WRONG:
-        words = text.split()
+        words = shlex.split(text)
         told = wrong("--json", *words)
         assert (told.code, told.error["kind"]) == (code, kind), text
         assert told.error["message"], text
@@ -128,6 +144,49 @@ def test_errors_have_their_fields(store: CommandLine) -> None:
 def test_a_typing_error_is_guessed(store: CommandLine) -> None:
     assert store("comit").err == "moorage: error: no such command 'comit'\nhint: did you mean 'commit'?\n"
     assert "hint: did you mean --recursive?" in store("ls", "--recursiv", "prod").err
+
+
+def test_what_is_wrong_is_what_is_told(store: CommandLine, tmp_path: Path) -> None:
+    """Each of these spoke of something else."""
+
+    def told(*words: str) -> str:
+        outcome = store(*words)
+        assert outcome.code != 0
+        return outcome.err.removeprefix("moorage: error: ")
+
+    (tmp_path / "live").mkdir()
+    assert told("mount", "--all") == ("missing argument 'DIR'\nhint: `moorage mount --help` shows how it is used\n")
+    assert told("mount").startswith("missing argument 'REV'\n")
+    assert told("branch", "create", "prod").startswith("branch 'prod' exists already, at ")
+    assert told("branch", "create", "a..b~c").startswith("'a..b~c' cannot name a branch")
+    assert told("branch", "create", "new") == (
+        "where is 'new' to start?\nhint: --from REV: one of experiment/v2, prod, or any revision\n"
+    )
+    assert told("mount", "prod", "live", "--metrics", "127.0.0.1:99999") == (
+        "no metrics at '127.0.0.1:99999': there is no port 99999\nhint: for example 127.0.0.1:9469\n"
+    )
+    assert told("mount", "prod", "live", "--metrics", ":9999").startswith("no metrics at ':9999': it has no address\n")
+    assert told("mount", "prod:models", "live").startswith("'prod:models' is a place in a revision, and a revision is")
+    assert told("mount", "prod", "live", "--timeout", "x").startswith(
+        "invalid value for '--timeout': 'x' is not a number\n"
+    )
+    assert told("log", "-n", "x").startswith("invalid value for '-n': 'x' is not a whole number\n")
+    assert told("umount", "/proc").startswith("a file system of type proc, not one of moorage, is mounted at /proc\n")
+    assert "frob" in told("ls", "--frob", "prod")
+    assert "did you mean" not in told("ls", "--frob", "prod")
+    assert told("cat", "v1:latest").endswith("hint: it points to v1:models/model.pkl\n")
+    assert "4 digits or more" in told("ls", "c9")
+    store.ok("branch", "rename", "prod", "main")
+    assert told("mount", "prod", "live").endswith("hint: it was renamed to 'main'\n")
+
+
+def test_a_current_directory_that_is_gone(store: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    told = store("log")
+    assert (told.code, told.err.splitlines()[0]) == (10, "moorage: error: the current directory has been removed")
+    store.ok("log", "-r", str(tmp_path))
 
 
 def test_without_a_repository(cli: CommandLine) -> None:
@@ -170,6 +229,7 @@ def test_what_nobody_foresaw_is_one_line(store: CommandLine, monkeypatch: pytest
         (errors.CorruptDataError("m"), 1),
         (errors.NewerFormatError("m"), 1),
         (errors.MountError("m"), 1),
+        (errors.MountDeniedError("m"), 12),
         (PermissionError(13, "m"), 12),
         (OSError(5, "m"), 1),
         (KeyboardInterrupt(), 130),

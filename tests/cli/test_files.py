@@ -82,7 +82,13 @@ def test_checkout(store: CommandLine, tmp_path: Path) -> None:
         assert (tmp_path / "restored" / path).read_bytes() == (tmp_path / "export" / path).read_bytes()
     assert re.fullmatch(r"Wrote 1 file, 10 B, to one in .*\n", store.ok("checkout", "v1:run.sh", "one").out)
     assert store.ok("checkout", "-q", "v1:data", "two").out == ""
-    assert store("checkout", "v1:run.sh", "one").code == 1
+    again = store("checkout", "v1:run.sh", "one")
+    assert again.code == 1
+    assert again.err == (
+        "moorage: error: one exists already\nhint: replace it with --force, or check out to another place\n"
+    )
+    assert store.ok("checkout", "v1:latest", "link").out.startswith("Wrote 1 symlink, to link in ")
+    assert re.match(r"Wrote 4 files, \S+ KiB, 1 symlink, to all in ", store.ok("checkout", "v1", "all").out)
     assert store.ok("checkout", "v1:run.sh", "one", "--force").code == 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,6 +56,23 @@ def test_umount_takes_a_directory_or_all(store: CommandLine) -> None:
     assert "missing argument 'DIR'" in store("umount").err
     both = store("umount", "live", "--all")
     assert (both.code, "'live' is one too many" in both.err) == (2, True)
+
+
+@needs_fuse
+def test_the_hint_to_unmount_can_be_pasted(store: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever that is done, and whatever the directory is called."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    (tmp_path / "with blanks").mkdir()
+    told = store.ok("mount", "prod", "with blanks").lines[-1]
+    assert told == f"  unmount it with: moorage umount '{tmp_path}/with blanks'"
+    store.ok(*shlex.split(told.partition("moorage ")[2]))
+    (tmp_path / "with blanks").rename(tmp_path / "live")
+    monkeypatch.chdir(tmp_path / "live")
+    try:
+        assert store.ok("mount", "prod", ".", "-r", str(tmp_path)).out.endswith(f"moorage umount {tmp_path}/live\n")
+    finally:
+        monkeypatch.chdir(tmp_path)
+        store.ok("umount", "live")
 
 
 @needs_fuse

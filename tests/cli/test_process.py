@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import pty
 import signal
@@ -54,11 +56,31 @@ def test_an_output_that_is_closed_before_the_end(folder: Path) -> None:
 
 
 def test_a_full_disk_is_an_error(folder: Path) -> None:
-    with open("/dev/full", "wb") as full:
-        done = subprocess.run(python("ls", "prod"), cwd=folder, check=False, stdout=full, stderr=subprocess.PIPE)
-    assert done.returncode == 1
-    assert done.stderr.startswith(b"moorage: error: No space left on device")
-    assert b"Traceback" not in done.stderr
+    for words in (["ls", "prod"], ["cat", "prod:models/model.pkl"]):
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run(python(*words), cwd=folder, check=False, stdout=full, stderr=subprocess.PIPE)
+        assert done.returncode == 1, words
+        assert done.stderr == b"moorage: error: the standard output: No space left on device\n", words
+
+
+def test_streams_that_are_closed(folder: Path) -> None:
+    """As a shell closes them with `>&-`; a descriptor that is free would be given to the next file that is opened."""
+
+    def ended(words: str, closed: str) -> tuple[int, str]:
+        command = f"{' '.join(python())} {words} {closed}"
+        done = subprocess.run(["bash", "-c", command], cwd=folder, check=False, capture_output=True, text=True)
+        assert done.stdout == ""
+        return done.returncode, done.stderr
+
+    for words in ("log", "cat prod:models/model.pkl", "branch", "--version"):
+        told = (1, "moorage: error: the standard output: Bad file descriptor\n")
+        assert ended(words, ">&-") == told, words
+    assert json.loads(ended("log --json", ">&-")[1])["errno"] == errno.EBADF
+    assert ended("branch create quiet --from prod -q", ">&-") == (0, "")
+    assert ended("commit - -b prod --at x", "<&-")[0] == 1
+    assert ended("ls nope", "2>&-") == (1, "")
+    assert ended("ls nope", "<&- >&- 2>&-") == (1, "")
+    assert ended("check --json > told", "2>&-") == (0, "")
 
 
 def test_ctrl_c(folder: Path, store: CommandLine) -> None:

@@ -56,6 +56,15 @@ def test_reflog_leads_back(store: CommandLine) -> None:
     assert _heads(store)["prod"] == lines[1]["snapshot"]
 
 
+def test_reflog_of_the_newest_alone(store: CommandLine) -> None:
+    store.ok("merge", "experiment/v2", "--into", "prod")
+    everything = store.ok("reflog", "prod", "--json").json_lines
+    assert len(everything) == 2
+    assert store.ok("reflog", "prod", "-n", "1", "--json").json_lines == everything[:1]
+    assert len(store.ok("reflog", "prod", "-n", "5").lines) == 2
+    assert store.ok("reflog", "prod", "-n", "0").out == ""
+
+
 def test_reflog_of_what_is_gone(store: CommandLine) -> None:
     store.ok("branch", "rename", "prod", "main")
     gone = store.ok("reflog", "prod", "--json").json_lines

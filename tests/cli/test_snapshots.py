@@ -65,6 +65,23 @@ def test_metadata_is_json_or_else_a_string(store: CommandLine, given: str, kept:
     assert store.ok("log", "prod", "-n", "1", "--json").json["metadata"] == {given.partition("=")[0]: kept}
 
 
+def test_commit_of_an_unchanged_tree_says_so(cli: CommandLine, tmp_path: Path) -> None:
+    make_export(tmp_path / "export")
+    cli.ok("init")
+    first = cli.ok("commit", "export", "-b", "prod", "--create").out.strip()
+    again = cli("commit", "export", "-b", "prod")
+    assert again.code == 0
+    assert again.err == "unchanged: the tree of prod is the same as before\n"
+    assert again.out.strip() not in ("", first)
+    none = cli("commit", "export", "-b", "prod", "--if-changed")
+    assert (none.code, none.out) == (0, again.out)
+    assert none.err == "unchanged: the tree of prod is the same as before, and no snapshot is made\n"
+    assert cli.ok("commit", "export", "-b", "prod", "--if-changed", "--quiet").out == again.out
+    told = cli.ok("commit", "export", "-b", "prod", "--if-changed", "--json").json
+    assert (told["unchanged"], told["committed"], told["snapshot"]) == (True, False, again.out.strip())
+    assert len(cli.ok("log", "--json").lines) == 2
+
+
 def test_commit_of_one_file_and_of_the_standard_input(store: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     store.ok("commit", "export/new.txt", "-b", "prod", "--at", "notes/one.txt")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"from a pipe\n")))

@@ -52,13 +52,23 @@ def test_merge_of_two_lines(store: CommandLine, tmp_path: Path) -> None:
     assert store.ok("merge", "v1", "--into", "prod", "--quiet").out == ""
 
 
+def test_a_change_of_the_mode_alone_is_told(store: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "run.sh").write_text("#!/bin/sh\n", encoding="utf-8")
+    store.ok("commit", "run.sh", "-b", "prod", "--at", "run.sh")
+    assert store.ok("diff", "v1", "prod").lines == ["M  10 B    run.sh  not executable any more"]
+    assert store.ok("diff", "prod", "v1").lines == ["M  10 B    run.sh  executable now"]
+
+
 def test_a_conflict_is_listed_and_writes_nothing(store: CommandLine, tmp_path: Path) -> None:
     (tmp_path / "other").write_bytes(b"other")
     store.ok("commit", "other", "-b", "prod", "--at", "models/model.pkl")
     before = store.ok("reflog", "prod").out
     refused = store("merge", "experiment/v2", "--into", "prod")
     assert (refused.code, refused.out) == (4, "")
-    assert "  C  models/model.pkl  (both-modified)\n" in refused.err
+    assert refused.err.startswith(
+        "moorage: error: experiment/v2 and branch 'prod' changed the same path differently\n"
+        "  C  models/model.pkl  (both-modified)\n"
+    )
     error = store("merge", "experiment/v2", "--into", "prod", "--json").error
     assert error["kind"] == "merge_conflict"
     assert [(conflict["path"], conflict["kind"]) for conflict in error["conflicts"]] == [

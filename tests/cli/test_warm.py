@@ -38,7 +38,32 @@ def test_what_does_not_fit_is_named_and_the_rest_is_there(store: CommandLine, ca
     assert outcome.code == 3
     assert outcome.json["left_out"] == ["models/model.pkl"]
     assert cache.usage().files == 2
-    assert "no room  models/model.pkl" in store("warm", "v1:models", "--cache-size", "8K").out
+    assert "no room for 1 file:\n    models/model.pkl\n" in store("warm", "v1:models", "--cache-size", "8K").out
+
+
+def test_what_is_there_needs_no_room(store: CommandLine, cache: FileCache) -> None:
+    store.ok("warm", "v1")
+    outcome = store.ok("warm", "v1", "--cache-size", "8K", "--json").json
+    assert (outcome["hydrated_files"], outcome["left_out"]) == (0, [])
+    assert "4 files already there" in store.ok("warm", "v1", "--cache-size", "8K").out
+
+
+def test_many_that_find_no_room_are_a_summary(store: CommandLine, tmp_path: Path) -> None:
+    for number in range(30):
+        (tmp_path / "export" / f"{number:02}").write_bytes(b"%d" % number * 5000)
+    store.ok("commit", "export", "-b", "prod")
+    lines = store("warm", "prod", "--cache-size", "8K").lines
+    assert [line.strip() for line in lines if "no room" in line or "more" in line] == [
+        "no room for 34 files:",
+        "and 24 more",
+    ]
+    assert len(lines) < 15
+
+
+def test_a_symlink_is_told_where_it_leads(store: CommandLine) -> None:
+    told = store("warm", "v1:latest", "--json").error
+    assert told["message"] == "latest is a symlink, not a file"
+    assert told["hint"] == "it points to v1:models/model.pkl"
 
 
 def test_the_size_is_taken_from_the_settings(store: CommandLine, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from moorage.mount import serve
+from moorage.mount import registry, serve
 from moorage.mount.host import places
 from tests.cli.command_line import CommandLine
 from tests.needs import needs_fuse
@@ -96,3 +96,18 @@ def test_for_people(store: CommandLine, live: Path) -> None:
 def test_nobody(store: CommandLine, live: Path) -> None:
     outcome = store.ok("who", "/nowhere")
     assert outcome.out == ""
+
+
+def test_where_nothing_is_written_down(store: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "empty"))
+    told = store("who", "/nowhere")
+    assert (told.code, told.out) == (0, "")
+    assert told.err == "No mount of this user has been made with --log-opens, so nothing is written down.\n"
+    assert store.ok("who", "/nowhere", "--json").out == ""
+
+
+def test_mounts_where_there_are_none(store: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "mounts", list)
+    told = store("mounts")
+    assert (told.code, told.out, told.err) == (0, "", "Nothing is mounted.\n")
+    assert store.ok("mounts", "--json").out == ""

@@ -339,13 +339,13 @@ def test_allow_other_without_leave_says_what_is_missing(place: Path) -> None:
     if "\nuser_allow_other" in "\n" + Path("/etc/fuse.conf").read_text(encoding="utf-8"):
         pytest.skip("/etc/fuse.conf allows it here")
     found = report(place, FAILURE, "mnt", "allow_other")
-    assert found["kind"] == "mount_failed"
+    assert found["kind"] == "mount_denied"
     assert "user_allow_other" in found["hint"]
 
 
 def test_a_directory_of_somebody_else(place: Path) -> None:
     found = report(place, FAILURE, "roots", "")
-    assert found["kind"] == "mount_failed"
+    assert found["kind"] == "mount_denied"
     assert "directory of your own" in found["hint"]
 
 
@@ -356,9 +356,10 @@ same = (here / "mnt/d/f").read_bytes() == bytes(range(256)) * 8192
 try:
     serve.umount(here / "mnt")
 except MoorageError as error:
-    print(json.dumps({"kind": error.kind, "same": same}))
+    print(json.dumps({"kind": error.kind, "same": same, "message": error.message}))
 """
-    assert report(place, program) == {"kind": "mount_failed", "same": True}
+    message = f"{place}/mnt was mounted by another user"
+    assert report(place, program) == {"kind": "mount_denied", "same": True, "message": message}
     serve.umount(place / "mnt")
 
 

@@ -35,7 +35,7 @@ def test_what_it_gives_stays(mount_it: MountIt, driver: str, of: str) -> None:
     whole, part = moorage.resolve(root), moorage.resolve(f"{root}/bert")
     first = build.head(mount.handle, "prod").hex()
     assert whole.snapshot == part.snapshot == first
-    assert whole.branch == part.branch == ("prod" if of == "one branch" else None)
+    assert whole.branch == part.branch == "prod"
     build.branch(mount.handle, "prod", V2)
     assert (root / "bert/config").read_bytes() == b"2"
     assert Path(whole.path, "top").read_bytes() == b"1"
@@ -44,6 +44,22 @@ def test_what_it_gives_stays(mount_it: MountIt, driver: str, of: str) -> None:
     assert sorted(os.listdir(whole.path)) == ["bert", "same", "top"]
     assert moorage.resolve(part.path) == moorage.Pinned(part.path, first, None)
     assert moorage.resolve(root).snapshot == build.head(mount.handle, "prod").hex() != first
+
+
+def test_the_branch_that_led_there_in_a_mount_of_everything(mount_it: MountIt) -> None:
+    mount = mount_it(V1)
+    for name in ("prod/hot", "team/a/b"):
+        build.branch(mount.handle, name, V1)
+    root = mount.again(EVERYTHING).path
+    for path, branch in (
+        ("branches/prod", "prod"),
+        ("branches/prod/bert/deep", "prod"),
+        ("branches/prod~/hot/bert", "prod/hot"),
+        ("branches/team/a/b/top", "team/a/b"),
+        (f"snapshots/{build.head(mount.handle, 'prod').hex()}/bert", None),
+        ("at/prod/0/bert", None),
+    ):
+        assert moorage.resolve(root / path).branch == branch, path
 
 
 @DRIVERS

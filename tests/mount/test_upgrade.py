@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from moorage.errors import MountError, MountNotFoundError, RefNotFoundError
+from moorage.errors import MountDeniedError, MountError, MountNotFoundError, RefNotFoundError
 from moorage.mount import registry, serve
 from moorage.mount.host import mountinfo
 from moorage.mount.registry import MountState
@@ -132,7 +132,7 @@ def test_a_mount_of_another_user_is_his_to_upgrade(
 ) -> None:
     with monkeypatch.context() as patched:
         patched.setenv("XDG_STATE_HOME", str(tmp_path / "elsewhere"))
-        with pytest.raises(MountError, match="another user"):
+        with pytest.raises(MountDeniedError, match="another user"):
             serve.upgrade(mounted.path)
 
 

@@ -147,6 +147,7 @@ KINDS = {
     "MergeConflictError": ("merge_conflict", "ConflictError"),
     "MissingObjectError": ("missing_object", "DataError"),
     "MoorageError": ("error", "Exception"),
+    "MountDeniedError": ("mount_denied", "MountError"),
     "MountError": ("mount_failed", "MoorageError"),
     "MountNotFoundError": ("mount_not_found", "NotFoundError"),
     "NewerFormatError": ("newer_format", "FormatError"),

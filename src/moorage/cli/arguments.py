@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from moorage.api import Repository
-from moorage.cli.options import Settings
+from moorage.cli.options import GIVEN_PATH, Settings
 from moorage.cli.session import repository_path
 from moorage.errors import MoorageError
 from moorage.model.refs import RefRecord
@@ -70,9 +70,8 @@ complete_locations = _completer(_locations)
 
 REVISION_HELP = "A branch, a tag, a snapshot id or its beginning, prod@{1}, prod@{2026-09-01T12:00}, prod~2."
 
-Revision = Annotated[
-    str, typer.Argument(metavar="REV", help=REVISION_HELP, autocompletion=complete_revisions, show_default=False)
-]
+_REVISION = typer.Argument(metavar="REV", help=REVISION_HELP, autocompletion=complete_revisions, show_default=False)
+Revision = Annotated[str, _REVISION]
 LocationOrRoot = Annotated[
     str,
     typer.Argument(
@@ -99,9 +98,14 @@ TagName = Annotated[
     str, typer.Argument(metavar="NAME", help="A tag.", autocompletion=complete_tags, show_default=False)
 ]
 NewName = Annotated[str, typer.Argument(metavar="NAME", help="The new name; slashes are welcome.", show_default=False)]
+Limit = Annotated[int | None, typer.Option("-n", min=0, metavar="N", help="Show at most N.")]
 Message = Annotated[str, typer.Option("--message", "-m", metavar="MSG", help="What it is, for the log.")]
 _MOUNTED = typer.Argument(
-    metavar="DIR", help="Where it is mounted.", autocompletion=_complete_mountpoints, show_default=False
+    metavar="DIR",
+    help="Where it is mounted.",
+    autocompletion=_complete_mountpoints,
+    click_type=GIVEN_PATH,
+    show_default=False,
 )
 Mountpoint = Annotated[Path, _MOUNTED]
 AnyMountpoint = Annotated[Path | None, _MOUNTED]

@@ -61,6 +61,8 @@ def _cells(change: Change, paint: Callable[[str], str], style: Style) -> list[Ce
     old = change.old.size_bytes if change.old is not None else None
     new = change.new.size_bytes if change.new is not None else None
     grown = "" if old is None or new is None or old == new else f"{'+' if new > old else '-'}{size(abs(new - old))}"
+    if change.old is not None and change.new is not None and change.old.executable != change.new.executable:
+        path += style.faint("  executable now" if change.new.executable else "  not executable any more")
     return [
         (LETTERS[change.kind], paint),
         (size(new if new is not None else old or 0), plain),

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from moorage.errors import InvalidInputError
-from moorage.mount.request import DEFAULT_TIMEOUT_S
+from moorage.mount.request import DEFAULT_TIMEOUT_S, LONGEST_TIMEOUT_S, SHORTEST_TIMEOUT_S
 from moorage.repository.user_folders import CONFIG, user_folder
 
 _UNITS = {"": 1, "B": 1}
@@ -60,6 +60,11 @@ def read_config() -> Config:
     if isinstance(timeout, bool) or not isinstance(timeout, int | float):
         raise InvalidInputError(
             f"[mount] timeout in {path} is not a number of seconds: {timeout!r}", hint="for example 30"
+        )
+    if not SHORTEST_TIMEOUT_S <= timeout <= LONGEST_TIMEOUT_S:
+        raise InvalidInputError(
+            f"[mount] timeout in {path} is not between {SHORTEST_TIMEOUT_S:g} s and a day: {timeout!r}",
+            hint="for example 30",
         )
     return Config(None if size is None else parse_size(size, f"[cache] size in {path}"), float(timeout))
 

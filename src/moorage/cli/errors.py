@@ -11,6 +11,8 @@ import json
 import os
 import sys
 import traceback
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 from typer._click.exceptions import ClickException, NoSuchOption  # see moorage.cli.options
 
@@ -24,6 +26,7 @@ from moorage.errors import (
     LockedError,
     MergeConflictError,
     MoorageError,
+    MountDeniedError,
     ReadOnlyError,
     RepositoryNotFoundError,
     StorageDeniedError,
@@ -31,6 +34,8 @@ from moorage.errors import (
 )
 
 DEBUG_VARIABLE = "MOORAGE_DEBUG"
+_OF_NUMBERS = {"is not a valid int range": "is not a whole number", "is not a valid float": "is not a number"}
+"""What typer calls numbers, and what people do."""
 
 
 class ExitCode(enum.IntEnum):
@@ -58,6 +63,7 @@ EXIT_CODES: tuple[tuple[type[BaseException], ExitCode], ...] = (
     (CommandNotFoundError, ExitCode.COMMAND_NOT_FOUND),
     (CommandNotExecutableError, ExitCode.NOT_EXECUTABLE),
     (LockedError, ExitCode.LOCKED),
+    (MountDeniedError, ExitCode.DENIED),
     (StorageDeniedError, ExitCode.DENIED),
     (ReadOnlyError, ExitCode.DENIED),
     (UnreadableSourceError, ExitCode.DENIED),
@@ -85,8 +91,11 @@ def tell(error: Exception, *, as_json: bool) -> None:
         return
     style = Style.of(sys.stderr)
     message, hint = str(told["message"]), told["hint"]
+    conflicts = _conflict_lines(error)
+    if conflicts:
+        message = message.partition(": ")[0]  # what follows are the first of those that are listed now
     lines = [f"moorage: {style.bad('error:')} {shown(message)}"]
-    lines += [f"  {style.bad('C')}  {shown(line)}" for line in _conflict_lines(error)]
+    lines += [f"  {style.bad('C')}  {shown(line)}" for line in conflicts]
     if hint:
         lines.append(f"{style.faint('hint:')} {shown(str(hint))}")
     write_error("\n".join(lines))
@@ -116,13 +125,22 @@ def _usage(error: ClickException) -> dict[str, object]:
     command = context.command_path if context is not None else "moorage"
     told: dict[str, object] = {"kind": "usage", "message": message[:1].lower() + message[1:]}
     told["hint"] = f"`{command} --help` shows how it is used"
+    for theirs, ours in _OF_NUMBERS.items():
+        told["message"] = str(told["message"]).replace(theirs, ours)
     if " Did you mean " in message:
         told["message"], _, guess = str(told["message"]).partition(". Did you mean ")
         told["hint"] = f"did you mean {guess}"
-    if isinstance(error, NoSuchOption) and error.possibilities:
+    if isinstance(error, NoSuchOption):
         told["message"] = f"no such option: {error.option_name}"
-        told["hint"] = f"did you mean {' or '.join(sorted(error.possibilities))}?"
+        if guesses := _guesses(error.option_name, error.possibilities or ()):
+            told["hint"] = f"did you mean {' or '.join(guesses)}?"
     return told
+
+
+def _guesses(option: str, possibilities: Iterable[str]) -> list[str]:
+    """Those that are like it, were there no dashes, which all have in common."""
+    named = {possible.lstrip("-"): possible for possible in sorted(possibilities)}
+    return [named[like] for like in get_close_matches(option.lstrip("-"), named)]
 
 
 def _conflict_lines(error: Exception) -> list[str]:

@@ -6,7 +6,7 @@ them; a command's module is imported when it is called. Whatever goes wrong ends
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -16,6 +16,7 @@ from typer import _click as click  # see moorage.cli.options
 from typer.main import get_command
 
 from moorage.cli import errors
+from moorage.cli.bash import use_own_script
 from moorage.cli.errors import ExitCode
 from moorage.cli.options import Group, LazyCommand, Settings
 from moorage.cli.output import flush, let_go, prepare_streams, write
@@ -41,7 +42,7 @@ COMMANDS: tuple[tuple[str, str, str, str], ...] = (
     ("mount", "mount", "Show a revision as a read-only directory, and follow it.", "Mounts"),
     ("run", "run", "Run a command that sees a branch where it stands now.", "Mounts"),
     ("warm", "warm", "Bring files into the cache before somebody reads them.", "Mounts"),
-    ("umount", "mount", "Unmount it.", "Mounts"),
+    ("umount", "mount", "Unmount what is mounted at a directory.", "Mounts"),
     ("mounts", "mounts", "List what is mounted.", "Mounts"),
     ("upgrade", "mount", "Serve a mount by the version that is installed now.", "Mounts"),
     ("who", "who", "List who has opened a file, a directory or a snapshot.", "Mounts"),
@@ -93,6 +94,7 @@ def moorage(
 
 def build() -> Root:
     """The whole command line; the commands themselves are still to be imported."""
+    use_own_script()
     root = get_command(app)
     assert isinstance(root, Root)
     for word, module, summary, panel in COMMANDS:
@@ -105,6 +107,8 @@ def run(arguments: Sequence[str] | None = None, settings: Settings | None = None
     words = list(sys.argv[1:] if arguments is None else arguments)
     settings = settings or Settings()
     prepare_streams()
+    if logging.lastResort is not None:  # a warning of the library, where no server keeps a log
+        logging.lastResort.setFormatter(logging.Formatter("moorage: %(message)s"))
     try:
         code = _invoke(words, settings)
         flush()
@@ -114,8 +118,10 @@ def run(arguments: Sequence[str] | None = None, settings: Settings | None = None
     except KeyboardInterrupt:
         code = ExitCode.INTERRUPTED
     except Exception as error:  # noqa: BLE001  # the last line of defence: no traceback for users
-        with contextlib.suppress(OSError):
+        try:
             flush()
+        except OSError:
+            let_go()
         errors.tell(error, as_json=settings.json or "--json" in words)
         code = errors.exit_code(error)
     return int(code)

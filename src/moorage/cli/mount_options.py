@@ -11,6 +11,9 @@ from typing import Annotated
 
 import typer
 
+from moorage.cli.arguments import REVISION_HELP, complete_revisions
+from moorage.cli.options import GIVEN_PATH
+
 _HOW = "How it is served"
 _WHO = "Who may read"
 _LOG = "What is written down"
@@ -30,6 +33,19 @@ class LogFormat(enum.StrEnum):
     JSON = "json"
 
 
+RevisionOrNone = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="REV",
+        help=f"{REVISION_HELP} Not with --all.",
+        autocompletion=complete_revisions,
+        show_default=False,
+    ),
+]
+Directory = Annotated[
+    Path | None,
+    typer.Argument(metavar="DIR", help="An empty directory to mount on.", click_type=GIVEN_PATH, show_default=False),
+]
 Everything = Annotated[bool, typer.Option("--all", help="All branches, tags and snapshots at once: mount --all DIR.")]
 Pin = Annotated[bool, typer.Option("--pin", help="Stay where the branch stands now.")]
 Sticky = Annotated[bool, typer.Option("--sticky", help="Show each process one snapshot for as long as it reads.")]
@@ -37,13 +53,16 @@ Sticky = Annotated[bool, typer.Option("--sticky", help="Show each process one sn
 Foreground = Annotated[
     bool, typer.Option("--foreground", help="Serve here, for systemd and containers.", rich_help_panel=_HOW)
 ]
-DriverChoice = Annotated[Driver, typer.Option("--driver", help="libfuse is the portable one.", rich_help_panel=_HOW)]
+DriverChoice = Annotated[
+    Driver,
+    typer.Option("--driver", help="How to talk to the kernel; libfuse is the portable way.", rich_help_panel=_HOW),
+]
 CacheSize = Annotated[
     str | None,
     typer.Option(
         "--cache-size",
         metavar="SIZE",
-        help="Of hydrated files; 0 for none.",
+        help="How large the cache of hydrated files may be, such as 20GiB; 0 for none.",
         show_default=False,
         rich_help_panel=_HOW,
     ),
@@ -53,7 +72,7 @@ Timeout = Annotated[
     typer.Option(
         "--timeout",
         metavar="SECONDS",
-        help="Answer every request within this; 30.",
+        help="Answer every request within so many seconds; otherwise as the settings say, or 30.",
         show_default=False,
         rich_help_panel=_HOW,
     ),
@@ -63,12 +82,18 @@ AllowOther = Annotated[bool, typer.Option("--allow-other", help="Let other users
 Uid = Annotated[
     str | None,
     typer.Option(
-        "--uid", metavar="USER", help="Whose files they seem to be; yours.", show_default=False, rich_help_panel=_WHO
+        "--uid",
+        metavar="USER",
+        help="To whom everything seems to belong, by name or number; otherwise to who mounts.",
+        show_default=False,
+        rich_help_panel=_WHO,
     ),
 ]
 Gid = Annotated[
     str | None,
-    typer.Option("--gid", metavar="GROUP", help="Of which group.", show_default=False, rich_help_panel=_WHO),
+    typer.Option(
+        "--gid", metavar="GROUP", help="The group, in the same way.", show_default=False, rich_help_panel=_WHO
+    ),
 ]
 Umask = Annotated[
     str | None,
@@ -96,7 +121,14 @@ Metrics = Annotated[
 ]
 Log = Annotated[
     Path | None,
-    typer.Option("--log", metavar="FILE", help="Where the server logs.", show_default=False, rich_help_panel=_LOG),
+    typer.Option(
+        "--log",
+        metavar="FILE",
+        help="Where the server logs; otherwise a file that `moorage mounts --json` names.",
+        click_type=GIVEN_PATH,
+        show_default=False,
+        rich_help_panel=_LOG,
+    ),
 ]
 LogFormatChoice = Annotated[
     LogFormat, typer.Option("--log-format", help="json is one object a line.", rich_help_panel=_LOG)

@@ -10,10 +10,13 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from inspect import cleandoc
+from pathlib import Path
+from typing import Any, ClassVar
 
 import typer
 from typer import _click as click  # typer's own copy of click has no public name; the pin in pyproject.toml covers it
+from typer._click.types import ParamType
 from typer.core import TyperCommand, TyperGroup, TyperOption
 from typer.main import get_group
 
@@ -70,6 +73,8 @@ def _common_options() -> list[click.Parameter]:
 
 
 def _set_repository(context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    if value == "":
+        raise typer.BadParameter("a path is empty (the current directory is '.')", context, _option)
     if value is not None:
         Settings.of(context).repository = value
     return value
@@ -87,16 +92,43 @@ def _set_quiet(context: click.Context, _option: click.Parameter, value: bool | N
     return value
 
 
+class _GivenPath(ParamType):
+    """A path; an empty one, as of a variable that is not set, would mean the current directory."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """What was typed, as a path."""
+        if value == "":
+            self.fail("a path is empty (the current directory is '.')", param, ctx)
+        return Path(value)
+
+
+GIVEN_PATH = _GivenPath()
+
+
 class Command(TyperCommand):
     """A command that takes the common options after its word."""
+
+    words: ClassVar[str] = ""
+    """How its usage goes on after the options, where that is more than its arguments in a row."""
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
         self.params.extend(_common_options())
+        # Typer unwraps the first paragraph alone.
+        self.help = "\n\n".join(" ".join(part.split()) for part in cleandoc(self.help or "").split("\n\n"))
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
         """As the documentation writes it, without the braces that typer puts around what is required."""
+        if self.words:
+            return ["[OPTIONS]", self.words]
         return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
+
+
+def command_of(words: str) -> type[Command]:
+    """A command with this usage."""
+    return type("Command", (Command,), {"words": words})
 
 
 class Group(TyperGroup):

@@ -1,7 +1,7 @@
 """Where do results go? Lines for people or JSON for programs, on the standard output and nothing else there.
 
 Under --json a command's result is one object, or one a line where it is a list; `Output` writes whichever was asked
-for. Notes, which explain and never are a result, go to the standard error of a terminal.
+for. Notes, which explain and never are a result, go to the standard error; most of them only where that is a terminal.
 """
 
 from __future__ import annotations
@@ -11,10 +11,14 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from moorage.cli.options import Settings
 from moorage.cli.style import Style
+
+_STANDARD_OUTPUT = "the standard output"
+
+_STREAMS = (("stdin", 0, "r", os.O_WRONLY), ("stdout", 1, "w", os.O_RDONLY), ("stderr", 2, "w", os.O_WRONLY))
 
 Record = Mapping[str, object]
 
@@ -55,13 +59,30 @@ class Output:
 
     def note(self, *lines: str) -> None:
         """An explanation, for somebody who is looking."""
-        if not self.is_json and not self.is_quiet and sys.stderr.isatty():
+        if sys.stderr.isatty():
+            self.explain(*lines)
+
+    def explain(self, *lines: str) -> None:
+        """The same where a result alone would be taken for something else: in the log of a script, too."""
+        if not self.is_json and not self.is_quiet:
             write_error("\n".join(lines))
 
 
 def write(line: str) -> None:
-    """One line on the standard output."""
-    sys.stdout.write(line + "\n")
+    """One line on the standard output. Raises `OSError`."""
+    with writing():
+        sys.stdout.write(line + "\n")
+
+
+@contextlib.contextmanager
+def writing() -> Iterator[None]:
+    """Let an error of the standard output say whose it is; that its reader has gone is another matter."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, _STANDARD_OUTPUT) from error
 
 
 def write_error(line: str) -> None:
@@ -72,7 +93,18 @@ def write_error(line: str) -> None:
 
 
 def prepare_streams() -> None:
-    """Let no name stop a listing: what the terminal's encoding lacks is written as an escape."""
+    """Let no name stop a listing: what the terminal's encoding lacks is written as an escape.
+
+    An input or output that was closed (`moorage log >&-`) is one that fails when it is used; errors then go nowhere. In
+    any case the number is taken, so that no file of a repository gets it.
+    """
+    for name, number, mode, way in _STREAMS:
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, way)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -80,11 +112,12 @@ def prepare_streams() -> None:
 
 def flush() -> None:
     """Have everything written, so that an error of it is met here and not at the exit. Raises `OSError`."""
-    sys.stdout.flush()
+    with writing():
+        sys.stdout.flush()
 
 
 def let_go() -> None:
-    """The reader of the standard output is gone: what is still buffered for it goes nowhere, quietly."""
+    """The standard output takes no more: what is still buffered for it goes nowhere, quietly."""
     with contextlib.suppress(OSError, ValueError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stdout.fileno())

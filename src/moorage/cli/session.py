@@ -46,7 +46,7 @@ def repository_path(settings: Settings) -> Path:
     """
     named = settings.repository or os.environ.get(REPOSITORY_VARIABLE)
     if not named:
-        return find_repository(Path.cwd())
+        return find_repository()
     path = Path(named)
     inner = path / ".moorage"
     return inner if inner.is_dir() and not (path / "config").is_dir() else path

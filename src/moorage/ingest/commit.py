@@ -1,7 +1,7 @@
 """How does a source become the newest snapshot of a branch?
 
-    look at the source -> store files -> write trees, bottom up -> write the snapshot -> make it all durable -> move the
-    ref
+    see that one may write -> look at the source -> store files -> write trees, bottom up -> write the snapshot
+    -> make it all durable -> move the ref
 
 The move is the commit point: until its record is durable nothing is acknowledged and nothing has changed, and it only
 succeeds if the branch still stands where it stood at the start.
@@ -60,6 +60,8 @@ class CommitResult:
     """By which the repository grew for them, metadata included, the ref record not."""
     unchanged: bool
     """Whether the tree is the same as before."""
+    committed: bool = True
+    """Whether `snapshot` is new; False where nothing was to be committed unless it changed something."""
 
 
 def commit(
@@ -73,6 +75,7 @@ def commit(
     author: str,
     create: bool,
     progress: Progress,
+    if_changed: bool = False,
 ) -> CommitResult:
     """See `moorage.api.Repository.commit`."""
     canonical_json(metadata)
@@ -81,28 +84,33 @@ def commit(
     path = "/".join(split_path(at))
     last = _starting_point(handle, ref, create=create)
     before = handle.objects.snapshot(last.snapshot) if last is not None and last.is_alive else None
-    found = _look_at(handle, source, path)
     with handle.writer() as writer:
+        found = _look_at(handle, source, path)
         transaction = _Commit(handle, writer, before, path, progress)
         entry = transaction.store(found)
         root = replace_at(handle, writer, before, path, entry)
-        snapshot = Snapshot(
-            tree=root.id,
-            digest=root.digest,
-            size_bytes=root.size_bytes,
-            parents=(last.snapshot,) if last is not None and before is not None else (),
-            author=author,
-            time_ns=max(time.time_ns(), before.time_ns + 1 if before else 0),
-            message=message,
-            metadata=metadata,
-        )
-        id = write_snapshot(writer, snapshot)
+        unchanged = before is not None and before.digest == root.digest
+        if last is not None and unchanged and if_changed:
+            id = last.snapshot
+        else:
+            snapshot = Snapshot(
+                tree=root.id,
+                digest=root.digest,
+                size_bytes=root.size_bytes,
+                parents=(last.snapshot,) if last is not None and before is not None else (),
+                author=author,
+                time_ns=max(time.time_ns(), before.time_ns + 1 if before else 0),
+                message=message,
+                metadata=metadata,
+            )
+            id = write_snapshot(writer, snapshot)
         stats = writer.finish()
-    reason = reason_of("commit", message)
     if last is None or before is None:
-        handle.refs.start(ref, last, id, actor=author, reason=reason)
+        handle.refs.start(ref, last, id, actor=author, reason=reason_of("commit", message))
+    elif id == last.snapshot:
+        handle.refs.refuse_moved(last)
     else:
-        handle.refs.move(ref, id, expected=last.snapshot, actor=author, reason=reason)
+        handle.refs.move(ref, id, expected=last.snapshot, actor=author, reason=reason_of("commit", message))
     transaction.remember()
     return CommitResult(
         snapshot=id,
@@ -113,16 +121,19 @@ def commit(
         read_files=transaction.read_files,
         new_bytes=stats.new_bytes,
         stored_bytes=stats.stored_bytes,
-        unchanged=before is not None and before.digest == root.digest,
+        unchanged=unchanged,
+        committed=last is None or id != last.snapshot,
     )
 
 
 def _starting_point(handle: RepositoryHandle, ref: RefName, *, create: bool) -> RefRecord | None:
     last = handle.refs.last(ref)
-    if (last is None or not last.is_alive) and not create:
-        raise RefNotFoundError(
-            f"there is no {ref}", hint="add --create (create=True) to make it, starting empty", ref=ref.name
-        )
+    if last is None or not last.is_alive:
+        if not create:
+            raise RefNotFoundError(
+                f"there is no {ref}", hint="add --create (create=True) to make it, starting empty", ref=ref.name
+            )
+        handle.refs.refuse_namesake(ref)
     return last
 
 

@@ -18,6 +18,8 @@ from moorage.model.names import MAX_PATH_BYTES, check_entry_name, join_path
 
 _NAMED = 5
 """How many refused files one message names."""
+_OF_NAMES = ("its name", "its path")
+"""How the reasons begin against which another name helps."""
 _SPECIAL = {
     stat.S_IFCHR: "a character device",
     stat.S_IFBLK: "a block device",
@@ -74,20 +76,25 @@ class FoundDirectory:
 
 @dataclass(slots=True)
 class _Problems:
-    refused: list[str] = field(default_factory=list)
+    refused: list[tuple[str, str]] = field(default_factory=list)
+    """A path, and why it cannot be stored."""
 
     def add(self, location: str, why: str) -> None:
-        self.refused.append(f"{os.fsencode(location).decode('utf-8', 'backslashreplace')} ({why})")
+        self.refused.append((os.fsencode(location).decode("utf-8", "backslashreplace"), why))
 
     def raise_if_any(self) -> None:
         if not self.refused:
             return
-        named = "; ".join(self.refused[:_NAMED])
+        named = "; ".join(f"{path} ({why})" for path, why in self.refused[:_NAMED])
         more = f"; and {len(self.refused) - _NAMED} more" if len(self.refused) > _NAMED else ""
+        reasons = [why for _, why in self.refused]
+        way = "rename" if all(why.startswith(_OF_NAMES) for why in reasons) else "remove"
+        them = "it" if len(reasons) == 1 else "them"
         raise UnsupportedFileError(
             f"cannot store {named}{more}",
-            hint=f"rename or remove them, or name them in {IGNORE_FILE}; nothing was written",
-            paths=self.refused,
+            hint=f"{way} {them}, or name {them} in {IGNORE_FILE}; nothing was written",
+            paths=[path for path, _ in self.refused],
+            reasons=reasons,
         )
 
 

@@ -94,7 +94,10 @@ def _reported(line: bytes, request: MountRequest) -> MountRecord:
     report = json.loads(line)
     if "mounted" in report:
         return registry.from_fields(report["mounted"])
-    raise reports.error_of(report["error"])
+    error = reports.error_of(report["error"])
+    if error.message.startswith(reports.UNFORESEEN):
+        error.hint = f"its log says more: {request.log}"
+    raise error
 
 
 # -- in the new process ----------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import shutil
 import stat
 import sysconfig
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -209,7 +209,11 @@ def _stale(mounts: list[MountRecord]) -> Check:
         return Check(
             "stale-mounts", CheckStatus.FAIL, f"nobody serves {', '.join(stale)}", f"moorage umount {stale[0]}"
         )
-    return Check("stale-mounts", CheckStatus.OK, f"{len(mounts)} mounts, none of them stale")
+    return Check("stale-mounts", CheckStatus.OK, f"{_count(mounts, 'mount')}, none stale")
+
+
+def _count(things: Sized, word: str) -> str:
+    return f"{len(things)} {word}{'' if len(things) == 1 else 's'}"
 
 
 def _overlaps(mounts: list[MountRecord], repository: Path | None) -> Iterator[Check]:
@@ -255,7 +259,7 @@ def _file_cache(cache_bytes: int | None) -> Check:
     except (MoorageError, OSError) as error:
         return Check(name, CheckStatus.WARN, f"cannot be used: {error}", "set XDG_CACHE_HOME")
     used, limit = usage.size_bytes / (1 << 30), usage.limit_bytes / (1 << 30)
-    return Check(name, CheckStatus.OK, f"{usage.files} hydrated files take {used:.1f} of {limit:.1f} GiB")
+    return Check(name, CheckStatus.OK, f"{_count(range(usage.files), 'hydrated file')}: {used:.1f} of {limit:.1f} GiB")
 
 
 def _native() -> Check:

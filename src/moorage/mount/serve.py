@@ -11,7 +11,7 @@ import select
 import time
 from pathlib import Path
 
-from moorage.errors import LockedError, MoorageError, MountError, MountNotFoundError
+from moorage.errors import LockedError, MoorageError, MountDeniedError, MountError, MountNotFoundError
 from moorage.mount import daemon, given, mountpoint, registry, server
 from moorage.mount.foreground import serve_here
 from moorage.mount.host import mountinfo, places
@@ -155,7 +155,7 @@ def _detach(path: str, *, lazy: bool) -> MountRecord:
         raise MountNotFoundError(f"{path} is no place", hint="who has mounted it unmounts it", mountpoint=path)
     entry = mountinfo.top_at(path)
     if entry is None or not entry.is_ours:
-        what = "nothing is" if entry is None else f"a file system of type {entry.fstype} is"
+        what = "nothing is" if entry is None else f"a file system of type {entry.fstype}, not one of moorage, is"
         raise MountNotFoundError(f"{what} mounted at {path}", hint="`moorage mounts` lists what is", mountpoint=path)
     record = registry.find(entry.device)
     _let_go(path, lazy=lazy)
@@ -248,7 +248,7 @@ def _mounted_at(path: str) -> MountRecord:
         )
     record = registry.find(entry.device)
     if record is None:
-        raise MountError(f"{path} was mounted by another user", hint="upgrade it as that user", mountpoint=path)
+        raise MountDeniedError(f"{path} was mounted by another user", hint="upgrade it as that user", mountpoint=path)
     return record
 
 

@@ -52,10 +52,14 @@ class CheckoutPlan:
             )
         if self.in_the_way_count and not force:
             more = self.in_the_way_count - len(self.in_the_way)
+            message = f"{self.folder} has such files already: {', '.join(self.in_the_way)}"
+            message += f", and {more} more" if more else ""
+            it = "them"
+            if self.in_the_way_count == 1:
+                message, it = f"{self.folder / self.in_the_way[0]} exists already", "it"
             raise AlreadyExistsError(
-                f"{self.folder} has such files already: {', '.join(self.in_the_way)}"
-                + (f", and {more} more" if more else ""),
-                hint="replace them with --force, or name another directory",
+                message,
+                hint=f"replace {it} with --force, or check out to another place",
                 paths=list(self.in_the_way),
                 count=self.in_the_way_count,
             )

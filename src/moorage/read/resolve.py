@@ -8,12 +8,16 @@
                | ~ | ~n    the n-th first parent
     location   = revision [":" path]
 
-A word that could be more than one of these is refused as ambiguous, with the ways to say which is meant: silently
-preferring one would some day serve the wrong model.
+The name of a branch or a tag goes before the prefix of an id, since a new snapshot may begin with any digits and must
+not take a word away from its branch; a whole id is no name. A word that still could be more than one thing (two
+snapshots that begin so; a branch and a tag that were made in the same moment) is refused as ambiguous, with the ways to
+say which is meant: silently preferring one would some day serve the wrong model. See docs/design/refs.md.
 """
 
 from __future__ import annotations
 
+import contextlib
+import posixpath
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +26,7 @@ from datetime import UTC, datetime, timedelta
 from moorage.errors import (
     AmbiguousRevisionError,
     InvalidInputError,
+    NotFoundError,
     RefNotFoundError,
     SnapshotNotFoundError,
     WrongKindError,
@@ -33,8 +38,10 @@ from moorage.model.snapshot import Snapshot
 from moorage.model.tree import Entry, EntryKind
 from moorage.repository.handle import RepositoryHandle
 from moorage.repository.history import MIN_PREFIX
+from moorage.repository.ref_errors import absent
 
 _HEX = re.compile(rf"[0-9a-f]{{{MIN_PREFIX},{2 * DIGEST_BYTES}}}")
+_TOO_SHORT = re.compile(rf"[0-9a-f]{{1,{MIN_PREFIX - 1}}}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _WITH_SECONDS = re.compile(r"\d\d:\d\d:\d\d")
 _WITH_FRACTION = re.compile(r":\d\d[.,]\d")
@@ -90,15 +97,28 @@ class Located:
             return self.resolved.snapshot.tree
         if isinstance(self.entry.object, TreeId):
             return self.entry.object
-        raise WrongKindError(f"{self.path} is a {self.entry.kind.word}, not a directory", path=self.path)
+        raise self._wrong("a directory")
 
     @property
     def file(self) -> Entry:
         """The file there. Raises `WrongKindError` where there is none."""
         if self.entry is None or self.entry.kind is not EntryKind.FILE:
-            word = self.entry.kind.word if self.entry else "directory"
-            raise WrongKindError(f"{self.path or 'the root'} is a {word}, not a file", path=self.path)
+            raise self._wrong("a file")
         return self.entry
+
+    def _wrong(self, needed: str) -> WrongKindError:
+        word = self.entry.kind.word if self.entry else "directory"
+        message = f"{self.path or 'the root'} is a {word}, not {needed}"
+        return WrongKindError(message, hint=self._target_hint(), path=self.path)
+
+    def _target_hint(self) -> str | None:
+        """Where a symlink leads, as a location where that is in the tree."""
+        if self.entry is None or not self.entry.target:
+            return None
+        target = posixpath.normpath(posixpath.join(posixpath.dirname(self.path), self.entry.target))
+        if target.startswith(("/", "..")):
+            return f"it points out of the tree, to {self.entry.target}"
+        return f"it points to {self.resolved.revision}:{target}"
 
 
 def parse_location(text: str) -> Location:
@@ -159,7 +179,11 @@ def _base(handle: RepositoryHandle, word: str) -> RefRecord | SnapshotId:
         prefix = f"refs/{kind.folder}/"
         if word.startswith(prefix):
             return handle.refs.head(RefName(kind, word.removeprefix(prefix)))
-    candidates = _candidates(handle, word)
+    refs = _refs(handle, word)
+    candidates: dict[str, RefRecord | SnapshotId]
+    candidates = {f"refs/{record.ref.kind.folder}/{word}": record for record in refs if record.is_alive}
+    if not candidates and _HEX.fullmatch(word):
+        candidates = {id.hex(): id for id in handle.history.find(word)}
     if len(candidates) > 1:
         ways = ", ".join(sorted(candidates))
         raise AmbiguousRevisionError(
@@ -167,30 +191,35 @@ def _base(handle: RepositoryHandle, word: str) -> RefRecord | SnapshotId:
         )
     if candidates:
         return next(iter(candidates.values()))
-    if _HEX.fullmatch(word):
-        raise SnapshotNotFoundError(
-            f"no branch, tag or snapshot is called {word!r}", hint="`moorage log` lists snapshots", revision=word
-        )
-    hint = "`moorage branch` and `moorage tag` list what there is"
-    raise RefNotFoundError(f"no branch, tag or snapshot is called {word!r}", hint=hint, revision=word)
+    raise _unknown(word, refs)
 
 
-def _candidates(handle: RepositoryHandle, word: str) -> dict[str, RefRecord | SnapshotId]:
-    """Everything `word` could mean, by the unmistakable way to say it."""
-    found: dict[str, RefRecord | SnapshotId] = {}
-    if len(word) == 2 * DIGEST_BYTES and _HEX.fullmatch(word):
-        id = SnapshotId.parse(word)
-        return {word: id} if handle.history.find(word) else {}
+def _refs(handle: RepositoryHandle, word: str) -> list[RefRecord]:
+    """The newest record of each branch and tag, living or dead, that is called so."""
+    found = []
     for kind in RefKind:
-        try:
-            record = handle.refs.last(RefName(kind, word))
-        except InvalidInputError:
-            continue
-        if record is not None and record.is_alive:
-            found[f"refs/{kind.folder}/{word}"] = record
+        with contextlib.suppress(InvalidInputError):
+            found.append(handle.refs.last(RefName(kind, word)))
+    return [record for record in found if record is not None]
+
+
+def _unknown(word: str, dead: list[RefRecord]) -> NotFoundError | InvalidInputError:
+    """The error for a word that means nothing, and what may have been meant by it."""
+    if ":" in word:
+        revision = word.partition(":")[0]
+        hint = f"name the revision alone, {revision!r}, and look for the path in it"
+        return InvalidInputError(
+            f"{word!r} is a place in a revision, and a revision is needed", hint=hint, revision=word
+        )
+    message = f"no branch, tag or snapshot is called {word!r}"
+    if dead:
+        return RefNotFoundError(message, hint=absent(dead[0].ref, dead[0]).hint, revision=word)
     if _HEX.fullmatch(word):
-        found.update((id.hex(), id) for id in handle.history.find(word))
-    return found
+        return SnapshotNotFoundError(message, hint="`moorage log` lists snapshots", revision=word)
+    hint = "`moorage branch` and `moorage tag` list what there is"
+    if _TOO_SHORT.fullmatch(word):
+        hint += f"; of a snapshot's id, give {MIN_PREFIX} digits or more"
+    return RefNotFoundError(message, hint=hint, revision=word)
 
 
 def stood_at(records: Sequence[RefRecord], at: str, revision: str) -> RefRecord:

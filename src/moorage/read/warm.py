@@ -36,7 +36,7 @@ class WarmResult:
     """Those that were not there before."""
     hydrated_bytes: int
     left_out: tuple[str, ...]
-    """Paths of files for which there was no room."""
+    """Paths of files for which there was no room, and which were not there before."""
 
 
 def warm(
@@ -72,7 +72,7 @@ def warm(
         size_bytes=sum(entry.size_bytes for _, entry in wanted),
         hydrated_files=len(missing),
         hydrated_bytes=sum(entry.size_bytes for entry in missing),
-        left_out=tuple(left_out),
+        left_out=tuple(path for path, entry in left_out if not _is_there(cache, entry)),
     )
 
 
@@ -87,18 +87,18 @@ def _distinct(handle: RepositoryHandle, places: Iterable[Located]) -> list[tuple
 
 
 def _files(handle: RepositoryHandle, place: Located) -> Iterator[tuple[str, Entry]]:
-    if place.entry is not None and place.entry.kind is EntryKind.FILE:
-        yield place.path, place.entry
+    if place.entry is not None and place.entry.kind is not EntryKind.DIRECTORY:
+        yield place.path, place.file
         return
     for path, entry in handle.trees.walk(place.tree, place.path):
         if entry.kind is EntryKind.FILE:
             yield path, entry
 
 
-def _fitting(cache: FileCache, wanted: list[tuple[str, Entry]]) -> tuple[list[Entry], list[str]]:
-    """Those that fit together, and the paths of the others."""
+def _fitting(cache: FileCache, wanted: list[tuple[str, Entry]]) -> tuple[list[Entry], list[tuple[str, Entry]]]:
+    """Those that fit together, and the others."""
     chosen: list[Entry] = []
-    left_out: list[str] = []
+    left_out: list[tuple[str, Entry]] = []
     room = cache.usable_bytes
     for path, entry in wanted:
         taken = charge(entry.size_bytes)
@@ -106,7 +106,7 @@ def _fitting(cache: FileCache, wanted: list[tuple[str, Entry]]) -> tuple[list[En
             room -= taken
             chosen.append(entry)
         else:
-            left_out.append(path)
+            left_out.append((path, entry))
     return chosen, left_out
 
 

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from os import PathLike
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeAlias
@@ -105,7 +106,11 @@ class RepositoryHandle:
         return cls(storage, read_config(storage, "storage"), MemoryIndex())
 
     def writer(self) -> ObjectWriter:
-        """Start a transaction. Raises `StorageError`."""
+        """Start a transaction, if anything can be written at all: better known now than after an hour of reading.
+
+        Raises `StorageDeniedError`, `ReadOnlyError`, `StorageError`.
+        """
+        self.storage.upload().discard()
         return ObjectWriter(self.storage, self.locator, self.config)
 
     def close(self) -> None:
@@ -159,9 +164,22 @@ def read_config(storage: Storage, where: str) -> RepositoryConfig:
         raise absent from error
 
 
-def find_repository(start: Path) -> Path:
-    """The nearest `.moorage` in `start` or above it. Raises `RepositoryNotFoundError`."""
-    folder = Path(os.path.abspath(start))
+def given_path(path: str | PathLike[str]) -> Path:
+    """A path that somebody has given; an empty one would mean the current directory. Raises `InvalidInputError`."""
+    if path == "":
+        raise InvalidInputError("a path is empty", hint="the current directory is '.'")
+    return Path(path)
+
+
+def find_repository(start: Path | None = None) -> Path:
+    """The nearest `.moorage` in `start`, by default the current directory, or above. Raises
+    `RepositoryNotFoundError`."""
+    try:
+        folder = Path(os.path.abspath(start or "."))
+    except FileNotFoundError as error:
+        raise RepositoryNotFoundError(
+            "the current directory has been removed", hint="go to another one, or name a repository with -r DIR"
+        ) from error
     for candidate in (folder, *folder.parents):
         if (candidate / ".moorage" / CONFIG_PREFIX).is_dir():
             return candidate / ".moorage"

@@ -24,12 +24,12 @@ from moorage.errors import (
     KeyNotFoundError,
     MissingObjectError,
     RefMovedError,
-    RefNotFoundError,
 )
 from moorage.format.keys import highest_number, parse_number, parse_ref_folder, ref_key, ref_prefix, refs_prefix
 from moorage.format.refs import decode_ref_record, encode_ref_record
 from moorage.model.digest import SnapshotId
 from moorage.model.refs import RefAction, RefKind, RefName, RefRecord
+from moorage.repository.ref_errors import absent, moved, namesake, taken
 from moorage.storage.base import Storage
 
 _RENAME_TRIES = 100
@@ -92,7 +92,7 @@ class RefStore:
         """The newest record of a living ref. Raises `RefNotFoundError`, and as `last`."""
         record = self.last(ref)
         if record is None or not record.is_alive:
-            raise _absent(ref, record)
+            raise absent(ref, record)
         return record
 
     def exists(self, ref: RefName) -> bool:
@@ -104,7 +104,7 @@ class RefStore:
         """All records, oldest first; those of a dead ref too. Raises `RefNotFoundError`, and as `last`."""
         highest = self._last_number(ref)
         if not highest:
-            raise _absent(ref, None)
+            raise absent(ref, None)
         return [self.record(ref, number) for number in range(1, highest + 1)]
 
     def all_names(self, kind: RefKind) -> list[RefName]:
@@ -129,20 +129,37 @@ class RefStore:
 
     def create(self, ref: RefName, snapshot: SnapshotId, *, actor: str, reason: str) -> RefRecord:
         """Let a name that does not exist stand at `snapshot`. Raises `AlreadyExistsError`, `StorageError`."""
-        last = self.last(ref)
-        if last is not None and last.is_alive:
-            raise _taken(ref, last.snapshot.hex())
+        last = self.check_free(ref)
         try:
             return self._append(ref, last, RefAction.SET, snapshot, actor, reason)
         except RefMovedError as error:
             if error.fields["actual"] is None:
                 raise  # somebody else made it, and ended it at once
-            raise _taken(ref, str(error.fields["actual"])) from error
+            raise taken(ref, str(error.fields["actual"])) from error
+
+    def check_free(self, ref: RefName) -> RefRecord | None:
+        """The last record of a name that can be made: how it ended, or None. Raises `AlreadyExistsError`."""
+        last = self.last(ref)
+        if last is not None and last.is_alive:
+            raise taken(ref, last.snapshot.hex())
+        self.refuse_namesake(ref)
+        return last
+
+    def refuse_namesake(self, ref: RefName) -> None:
+        """Raises `AlreadyExistsError` where a ref of another kind has this name, since one word would then mean both.
+
+        Two that are made in the same moment may both come to be: then the word is ambiguous, and says so.
+        """
+        for kind in RefKind:
+            other = RefName(kind, ref.name)
+            if kind is not ref.kind and self.exists(other):
+                raise namesake(ref, other)
 
     def start(
         self, ref: RefName, after: RefRecord | None, snapshot: SnapshotId, *, actor: str, reason: str
     ) -> RefRecord:
-        """Let a name stand at `snapshot` that did not exist when `after` was its last record (None: never used).
+        """Let a name stand at `snapshot` that did not exist when `after` was its last record (None: never used), and
+        that `refuse_namesake` let pass.
 
         Raises `RefMovedError` where somebody else started it meanwhile, `StorageError`.
         """
@@ -155,14 +172,20 @@ class RefStore:
         """
         last = self.head(ref)
         if last.snapshot != expected:
-            raise _moved(ref, expected, last)
+            raise moved(ref, expected, last)
         return self._append(ref, last, RefAction.SET, snapshot, actor, reason)
+
+    def refuse_moved(self, last: RefRecord) -> None:
+        """Raises `RefMovedError` where `last` is not the newest record of its ref any more."""
+        newest = self.last(last.ref, after=last)
+        if newest is not None and newest.number != last.number:
+            raise moved(last.ref, last.snapshot, newest)
 
     def delete(self, ref: RefName, *, expected: SnapshotId | None = None, actor: str, reason: str) -> RefRecord:
         """End a ref; its log stays. Raises `RefNotFoundError`, `RefMovedError`, `StorageError`."""
         last = self.head(ref)
         if expected is not None and last.snapshot != expected:
-            raise _moved(ref, expected, last)
+            raise moved(ref, expected, last)
         return self._append(ref, last, RefAction.DELETE, last.snapshot, actor, reason)
 
     def rename(self, old: RefName, new: RefName, *, actor: str, reason: str) -> RefRecord:
@@ -178,15 +201,16 @@ class RefStore:
         there = self.last(new)
         if there is not None and there.is_alive:
             if not self._was_begun(old, there):
-                raise _taken(new, there.snapshot.hex())
+                raise taken(new, there.snapshot.hex())
             made = there
             if made.snapshot != last.snapshot:
                 made = self._append(new, made, RefAction.SET, last.snapshot, actor, f"moved as {old.name!r}")
         else:
+            self.refuse_namesake(new)
             try:
                 made = self._append(new, there, RefAction.RENAMED_FROM, last.snapshot, actor, reason, other=old.name)
             except RefMovedError as error:
-                raise _taken(new, str(error.fields.get("actual"))) from error
+                raise taken(new, str(error.fields.get("actual"))) from error
         for _ in range(_RENAME_TRIES):
             try:
                 self._append(old, last, RefAction.RENAMED_TO, last.snapshot, actor, reason, other=new.name)
@@ -248,7 +272,7 @@ class RefStore:
         except AlreadyExistsError as error:
             there = self.record(ref, record.number)
             if there.transaction != record.transaction:
-                raise _moved(ref, last.snapshot if last else None, self.last(ref, after=there) or there) from error
+                raise moved(ref, last.snapshot if last else None, self.last(ref, after=there) or there) from error
         return record
 
     def verify_chain(self, ref: RefName) -> list[RefRecord]:
@@ -270,30 +294,3 @@ def reason_of(what: str, message: str) -> str:
     """Why a branch moves: what was done, and the beginning of the message that was given for it."""
     lines = message.strip().splitlines()
     return f"{what}: {lines[0][:_REASON_LENGTH]}" if lines else what
-
-
-def _absent(ref: RefName, dead: RefRecord | None) -> RefNotFoundError:
-    if dead is not None and dead.action is RefAction.RENAMED_TO:
-        hint = f"it was renamed to {dead.other!r}"
-    elif dead is not None and ref.kind is RefKind.BRANCH:
-        hint = f"it was deleted; bring it back with: moorage branch create {ref.name} --from {dead.snapshot.short}"
-    else:
-        hint = f"`moorage {ref.kind.value}` lists what there is"
-    return RefNotFoundError(f"there is no {ref}", hint=hint, ref=ref.name, ref_kind=ref.kind.value)
-
-
-def _taken(ref: RefName, snapshot: str) -> AlreadyExistsError:
-    hint = f"move it with: moorage branch move {ref.name} REV" if ref.kind is RefKind.BRANCH else "a tag never moves"
-    return AlreadyExistsError(f"{ref} exists already, at {snapshot}", hint=hint, ref=ref.name)
-
-
-def _moved(ref: RefName, expected: SnapshotId | None, actual: RefRecord) -> RefMovedError:
-    stood = f"expected at {expected.hex()}" if expected else "expected to be new"
-    stands = f"stands at {actual.snapshot.hex()}" if actual.is_alive else "is gone"
-    return RefMovedError(
-        f"{ref} was {stood}, but it {stands}: {actual.actor} moved it ({actual.reason})",
-        hint="look at what came in between, then do it again on top of that",
-        ref=ref.name,
-        expected=expected.hex() if expected else None,
-        actual=actual.snapshot.hex() if actual.is_alive else None,
-    )

@@ -203,7 +203,7 @@ class LocalUpload(Upload):
         self._temporary: str | None = None
         folder = os.path.join(folders.root, TMP_FOLDER)
         name = f"{folder}/{os.urandom(16).hex()}"
-        with translated("write to", "tmp"):
+        with translated("write to", self._folders.root):
             try:
                 self._fd = _create(name)
             except FileNotFoundError:
@@ -214,7 +214,7 @@ class LocalUpload(Upload):
 
     def write(self, parts: Sequence[Buffer]) -> None:
         """See `Upload.write`."""
-        with translated("write to", "tmp"):
+        with translated("write to", self._folders.root):
             write_all(self._fd, parts)
 
     def publish(self, key: str) -> None:

@@ -110,13 +110,15 @@ class ModelRepository:
     def tree_with(self, branch: str, path: str, node: Node, *, create: bool) -> Directory:
         """What a commit of `node` at `path` would make of a branch's tree.
 
-        Raises `RefNotFoundError`, and `InvalidInputError` where a file stands in the way or a file would be the root.
+        Raises `RefNotFoundError`, `AlreadyExistsError` where the branch is to be made and a tag has its name, and
+        `InvalidInputError` where a file stands in the way or a file would be the root.
         """
         try:
             tree = self.snapshots[self.head((RefKind.BRANCH, branch))].tree
         except RefNotFoundError:
             if not create:
                 raise
+            self._refuse_taken(branch)
             tree = {}
         names = split_path(path)
         if not names and not isinstance(node, Mapping):
@@ -135,10 +137,13 @@ class ModelRepository:
     def _append(self, ref: Ref, record: ModelRecord) -> None:
         self.logs.setdefault(ref, []).append(record)
 
+    def _refuse_taken(self, name: str) -> None:
+        if any(name in self.heads(kind) for kind in RefKind):
+            raise AlreadyExistsError(f"{name} exists already")
+
     def create(self, ref: Ref, id: SnapshotKey) -> None:
         """Raises `AlreadyExistsError`."""
-        if ref[1] in self.heads(ref[0]):
-            raise AlreadyExistsError(f"{ref} exists already")
+        self._refuse_taken(ref[1])
         self._append(ref, ModelRecord(RefAction.SET, id))
 
     def move(self, ref: Ref, id: SnapshotKey) -> None:
@@ -153,8 +158,7 @@ class ModelRepository:
     def rename(self, old: str, new: str) -> None:
         """Of a branch. Raises `RefNotFoundError`, `AlreadyExistsError`."""
         id = self.head((RefKind.BRANCH, old))
-        if new in self.heads(RefKind.BRANCH):
-            raise AlreadyExistsError(f"{new} exists already")
+        self._refuse_taken(new)
         self._append((RefKind.BRANCH, new), ModelRecord(RefAction.RENAMED_FROM, id, old))
         self._append((RefKind.BRANCH, old), ModelRecord(RefAction.RENAMED_TO, id, new))
 

@@ -17,12 +17,14 @@ from moorage.errors import (
     RefMovedError,
     RefNotFoundError,
     SourceNotFoundError,
+    StorageDeniedError,
     StorageFullError,
 )
 from moorage.ingest import files as files_module
 from moorage.model.digest import ContentDigest
 from moorage.model.refs import RefAction, RefKind, RefName
 from moorage.repository.handle import RepositoryHandle
+from moorage.repository.writer import ObjectWriter, WriteStats
 from tests.unit.ingest.sources import committed, entry_at, held, lay_out, write
 from tests.unit.native.backends import random_bytes
 from tests.unit.repository.stores import in_memory, opened
@@ -47,6 +49,64 @@ FILES: Mapping[str, Leaf] = {
 
 def packs(handle: RepositoryHandle) -> int:
     return len(list(handle.storage.list_keys("packs/")))
+
+
+def test_who_may_not_write_is_told_before_anything_is_read(
+    handle: RepositoryHandle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Source(io.BytesIO):
+        reads = 0
+
+        def readinto(self, buffer: object) -> int:
+            self.reads += 1
+            return super().readinto(buffer)  # type: ignore[arg-type]  # whatever it is
+
+        def read(self, size: int | None = -1) -> bytes:
+            self.reads += 1
+            return super().read(size)
+
+    def refused() -> None:
+        raise StorageDeniedError("cannot write to /srv/store: Permission denied")
+
+    source = Source(b"data")
+    committed(handle, source, at="a")
+    assert source.reads, "negative control: otherwise it is read"
+    monkeypatch.setattr(handle.storage, "upload", refused)
+    source = Source(b"data")
+    with pytest.raises(StorageDeniedError):
+        committed(handle, source, at="a")
+    assert source.reads == 0
+
+
+def test_only_if_it_changed(handle: RepositoryHandle, tmp_path: Path) -> None:
+    source = lay_out(tmp_path / "source", FILES)
+    first = committed(handle, source, if_changed=True)
+    assert (first.committed, first.unchanged) == (True, False)
+    before = packs(handle)
+    again = committed(handle, source, if_changed=True)
+    assert (again.snapshot, again.committed, again.unchanged) == (first.snapshot, False, True)
+    assert (packs(handle), len(handle.refs.log(PROD))) == (before, 1), "nothing was written"
+    assert committed(handle, source).committed, "unless that is asked for, there is one more"
+    write(source / "one", b"2")
+    last = committed(handle, source, if_changed=True)
+    assert (last.committed, last.unchanged, len(handle.refs.log(PROD))) == (True, False, 3)
+
+
+def test_a_branch_that_moves_meanwhile_is_not_called_unchanged(
+    handle: RepositoryHandle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = lay_out(tmp_path / "source", FILES)
+    first = committed(handle, source).snapshot
+    other = committed(handle, b"other", branch="other", at="x").snapshot
+    finish = ObjectWriter.finish
+
+    def late(writer: ObjectWriter) -> WriteStats:
+        handle.refs.move(PROD, other, expected=first, actor="ada", reason="")
+        return finish(writer)
+
+    monkeypatch.setattr(ObjectWriter, "finish", late)
+    with pytest.raises(RefMovedError):
+        committed(handle, source, if_changed=True)
 
 
 # -- what it holds -----------------------------------------------------------------------------------

@@ -75,18 +75,28 @@ def test_specials_are_refused_by_name_and_nothing_is_written(handle: RepositoryH
     (source / os.fsdecode(b"bad-\xff-name")).write_bytes(b"")
     with pytest.raises(UnsupportedFileError) as caught:
         committed(handle, source)
-    refused = caught.value.fields["paths"]
-    assert isinstance(refused, list)
-    assert len(refused) == 4
-    for part in (
-        "a fifo (it is a fifo)",
-        "a socket (it is a socket)",
-        "bad link (its target",
-        r"bad-\xff-name (its name",
-    ):
-        assert any(part in path for path in refused), part
-        assert part.split(" (")[0] in caught.value.message
+    paths, reasons = caught.value.fields["paths"], caught.value.fields["reasons"]
+    assert isinstance(paths, list)
+    assert isinstance(reasons, list)
+    assert {path.removeprefix(f"{source}/"): reason for path, reason in zip(paths, reasons, strict=True)} == {
+        "d/a fifo": "it is a fifo",
+        "d/a socket": "it is a socket",
+        "bad link": "its target is not UTF-8",
+        r"bad-\xff-name": "its name is not UTF-8",
+    }
+    for path, reason in zip(paths, reasons, strict=True):
+        assert f"{path} ({reason})" in caught.value.message
     assert list(handle.storage.list_keys("packs/")) == []
+
+
+@pytest.mark.parametrize(("name", "way"), [(b"fifo", "remove it, or name it"), (b"bad-\xff", "rename it, or name it")])
+@needs_linux
+def test_a_refused_file_is_told_what_helps(tmp_path: Path, name: bytes, way: str) -> None:
+    source = lay_out(tmp_path / "s", {})
+    os.mkfifo(bytes(source / "") + b"/" + name)
+    with pytest.raises(UnsupportedFileError) as caught:
+        scan(source, "", None)
+    assert (caught.value.hint or "").startswith(way)
 
 
 @needs_linux

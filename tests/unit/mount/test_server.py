@@ -71,8 +71,9 @@ def test_an_error_is_raised_again_as_it_was(error: MoorageError) -> None:
 
 def test_a_bug_is_a_mount_error_that_points_to_the_log() -> None:
     told = reports.told(KeyError("oops"))
-    with pytest.raises(MountError, match="oops"):
+    with pytest.raises(MountError, match="oops") as caught:
         daemon._reported(json.dumps({"error": told}).encode(), REQUEST)
+    assert "/var/log/x.log" in str(caught.value.hint)
     with pytest.raises(MountError, match="died while it started") as caught:
         daemon._reported(b"", REQUEST)
     assert "/var/log/x.log" in str(caught.value.hint)

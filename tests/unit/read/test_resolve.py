@@ -200,15 +200,27 @@ def test_a_place_in_a_log_needs_a_log(world: World) -> None:
 
 
 def test_short_words_are_no_ids(world: World) -> None:
-    with pytest.raises(RefNotFoundError):
+    with pytest.raises(RefNotFoundError) as caught:
         resolve(world.handle, world.ids[0].hex()[:3])
+    assert "4 digits or more" in (caught.value.hint or "")
+    with pytest.raises(RefNotFoundError) as caught:
+        resolve(world.handle, "xyz")
+    assert "digits" not in (caught.value.hint or "")
+
+
+def test_a_place_is_no_revision(world: World) -> None:
+    with pytest.raises(InvalidInputError, match="a revision is needed") as caught:
+        resolve(world.handle, "prod:models")
+    assert "'prod'" in (caught.value.hint or "")
 
 
 # -- doubt -------------------------------------------------------------------------------------------
 
 
-def test_a_branch_and_a_tag_of_one_name(fresh: World) -> None:
-    fresh.tag("prod", 0)
+def test_a_branch_and_a_tag_that_were_made_in_the_same_moment(fresh: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as racing:
+        racing.setattr(fresh.handle.refs, "exists", lambda _: False)
+        fresh.tag("prod", 0)
     with pytest.raises(AmbiguousRevisionError) as caught:
         resolve(fresh.handle, "prod")
     assert caught.value.fields["candidates"] == ["refs/branches/prod", "refs/tags/prod"]
@@ -217,11 +229,14 @@ def test_a_branch_and_a_tag_of_one_name(fresh: World) -> None:
     assert fresh.number("refs/tags/prod") == 0
 
 
-def test_a_branch_that_looks_like_an_id(fresh: World) -> None:
+def test_a_name_goes_before_the_beginning_of_an_id(fresh: World) -> None:
+    """A branch called `2026` goes on meaning what it meant when some snapshot's id begins so."""
     prefix = fresh.ids[0].hex()[:8]
+    assert fresh.number(prefix) == 0
     fresh.branch(prefix, 2)
-    with pytest.raises(AmbiguousRevisionError):
-        resolve(fresh.handle, prefix)
+    assert fresh.number(prefix) == 2
+    assert fresh.number(f"{prefix}@{{0}}") == 2
+    assert fresh.number(fresh.ids[0].hex()[:9]) == 0
     assert fresh.number(f"refs/branches/{prefix}") == 2
     assert fresh.number(fresh.ids[0].hex()) == 0
 
@@ -245,11 +260,15 @@ def test_a_prefix_of_several_snapshots() -> None:
 
 def test_a_dead_branch_is_named_by_what_became_of_it(fresh: World) -> None:
     fresh.handle.refs.delete(RefName(RefKind.BRANCH, "prod"), actor="ada", reason="")
-    with pytest.raises(RefNotFoundError):
-        resolve(fresh.handle, "prod")
+    for word in ("prod", "refs/branches/prod"):
+        with pytest.raises(RefNotFoundError) as caught:
+            resolve(fresh.handle, word)
+        assert fresh.ids[3].short in (caught.value.hint or "")
+    old, new = RefName(RefKind.BRANCH, "experiment/v2"), RefName(RefKind.BRANCH, "v2")
+    fresh.handle.refs.rename(old, new, actor="ada", reason="")
     with pytest.raises(RefNotFoundError) as caught:
-        resolve(fresh.handle, "refs/branches/prod")
-    assert fresh.ids[3].short in (caught.value.hint or "")
+        resolve(fresh.handle, "experiment/v2")
+    assert caught.value.hint == "it was renamed to 'v2'"
 
 
 def test_a_log_with_a_death_in_it(fresh: World) -> None:

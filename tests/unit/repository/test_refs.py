@@ -153,9 +153,9 @@ def test_tags_never_move(refs: RefStore) -> None:
     assert actions(refs, V1) == [(RefAction.SET, A), (RefAction.DELETE, A), (RefAction.SET, B)]
 
 
-def test_a_branch_and_a_tag_may_share_a_name(refs: RefStore) -> None:
+def test_a_branch_and_a_tag_of_one_name_that_were_made_at_once(refs: RefStore, storage: Wrapped) -> None:
     tag = RefName(RefKind.TAG, PROD.name)
-    refs.create(PROD, A, **WHO)
+    once(storage, "create", ref_key(tag, 1), lambda: refs.create(PROD, A, **WHO))
     refs.create(tag, B, **WHO)
     assert refs.head(PROD).snapshot == A
     assert refs.head(tag).snapshot == B
@@ -309,6 +309,25 @@ def test_renaming_to_and_fro(refs: RefStore) -> None:
         RefAction.RENAMED_TO,
         RefAction.RENAMED_FROM,
     ]
+
+
+def test_a_branch_and_a_tag_cannot_share_a_name(refs: RefStore) -> None:
+    """Else `prod` would be ambiguous from one moment to the next, for every mount and unit that says it."""
+    refs.create(PROD, A, **WHO)
+    refs.create(V1, A, **WHO)
+    with pytest.raises(AlreadyExistsError, match="there is a branch 'prod'") as refused:
+        refs.create(RefName(RefKind.TAG, "prod"), B, **WHO)
+    assert "moorage branch rename prod NEW" in (refused.value.hint or "")
+    ways: list[Callable[[], object]] = [
+        lambda: refs.create(RefName(RefKind.BRANCH, "v1"), B, **WHO),
+        lambda: refs.rename(PROD, RefName(RefKind.BRANCH, "v1"), **WHO),
+    ]
+    for make in ways:
+        with pytest.raises(AlreadyExistsError, match="there is a tag 'v1'") as refused:
+            make()
+        assert "moorage tag delete v1" in (refused.value.hint or "")
+    refs.delete(V1, **WHO)
+    refs.rename(PROD, RefName(RefKind.BRANCH, "v1"), **WHO)
 
 
 def test_a_rename_to_a_taken_name_is_refused(refs: RefStore) -> None:

@@ -194,6 +194,14 @@ def test_a_failure_before_the_link_leaves_nothing(
     storage.create("refs/b", b"data")
 
 
+def test_where_nothing_can_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = LocalStorage(tmp_path / "store")
+    fail(monkeypatch, "open", errno.EACCES)
+    with pytest.raises(StorageDeniedError) as refused:
+        storage.create("refs/a", b"data")
+    assert refused.value.message == f"cannot write to {tmp_path}/store: Permission denied"
+
+
 def test_a_failure_after_the_link_is_an_unknown_outcome(storage: LocalStorage, monkeypatch: pytest.MonkeyPatch) -> None:
     storage.create("refs/a", b"data")
     fail(monkeypatch, "fsync", errno.EIO, at=2)

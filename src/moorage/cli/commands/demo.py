@@ -22,7 +22,10 @@ app = typer.Typer()
 @app.command("demo", cls=Command)
 def demo(
     ctx: typer.Context,
-    size_mib: Annotated[int, typer.Option("--size", min=1, max=100_000, metavar="MIB", help="Of weights.")] = 240,
+    size_mib: Annotated[
+        int,
+        typer.Option("--size", min=1, max=100_000, metavar="MIB", help="How much of model weights is made for it."),
+    ] = 240,
 ) -> None:
     """See it all work: commit, branch, mount, merge, and read model files that are made for it.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -14,11 +14,13 @@ import typer
 from moorage.api import Repository
 from moorage.cli.arguments import FileLocation, LocationOrRoot
 from moorage.cli.formatting import Cell, count, duration, local, pairs, plain, rate, size, table
-from moorage.cli.options import Command
+from moorage.cli.options import GIVEN_PATH, Command
+from moorage.cli.output import flush, writing
 from moorage.cli.records import entry_record, place_record
 from moorage.cli.session import Session
 from moorage.cli.style import Style, shown
 from moorage.model.tree import Entry, EntryKind
+from moorage.read.checkout import CheckoutResult
 
 app = typer.Typer()
 
@@ -85,9 +87,10 @@ def _long(name: str, entry: Entry, style: Style) -> list[Cell]:
 def cat(ctx: typer.Context, location: FileLocation) -> None:
     """Write a file to the standard output, every byte verified."""
     with Session(ctx).repository() as repo:
-        sys.stdout.flush()
+        flush()
         for piece in repo.read_pieces(location):
-            sys.stdout.buffer.write(piece)
+            with writing():
+                sys.stdout.buffer.write(piece)
 
 
 @app.command("stat", cls=Command)
@@ -119,7 +122,9 @@ def _exact_size(size_bytes: int) -> str:
 def checkout(
     ctx: typer.Context,
     location: LocationOrRoot,
-    target: Annotated[Path, typer.Argument(metavar="DEST", help="Where to write it.", show_default=False)],
+    target: Annotated[
+        Path, typer.Argument(metavar="DEST", help="Where to write it.", click_type=GIVEN_PATH, show_default=False)
+    ],
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace files that are there.")] = False,
 ) -> None:
     """Write a directory or a file of a revision to disk."""
@@ -139,6 +144,14 @@ def checkout(
     speed = rate(result.size_bytes, seconds)
     session.output.done(
         record,
-        f"Wrote {count(result.files, 'file')}, {size(result.size_bytes)}, to {shown(str(result.target))}"
+        f"Wrote {', '.join(_written(result))}, to {shown(str(result.target))}"
         f" in {duration(seconds)}{f' ({speed})' if speed else ''}",
     )
+
+
+def _written(result: CheckoutResult) -> Iterator[str]:
+    if result.files or not result.symlinks:
+        yield count(result.files, "file")
+        yield size(result.size_bytes)
+    if result.symlinks:
+        yield count(result.symlinks, "symlink")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 from typing import Annotated
@@ -10,11 +11,11 @@ import typer
 
 from moorage.cli import errors
 from moorage.cli import mount_options as options
-from moorage.cli.arguments import AnyMountpoint, Mountpoint, Revision
+from moorage.cli.arguments import AnyMountpoint, Mountpoint
 from moorage.cli.config import parse_size, read_config
 from moorage.cli.errors import ExitCode
 from moorage.cli.formatting import duration
-from moorage.cli.options import Command
+from moorage.cli.options import Command, command_of
 from moorage.cli.output import Output
 from moorage.cli.records import mount_record
 from moorage.cli.session import Session
@@ -26,13 +27,11 @@ from moorage.mount.registry import MountRecord
 app = typer.Typer()
 
 
-@app.command("mount", cls=Command)
+@app.command("mount", cls=command_of("REV DIR | --all DIR"))
 def mount(
     ctx: typer.Context,
-    revision: Revision,
-    directory: Annotated[
-        Path | None, typer.Argument(metavar="DIR", help="An empty directory.", show_default=False)
-    ] = None,
+    revision: options.RevisionOrNone = None,
+    directory: options.Directory = None,
     everything: options.Everything = False,
     pin: options.Pin = False,
     sticky: options.Sticky = False,
@@ -57,8 +56,8 @@ def mount(
     begun = time.monotonic()
     if everything:
         revision, directory = serve.EVERYTHING, _only_directory(ctx, revision, directory, pin=pin)
-    if directory is None:
-        ctx.fail("Missing argument 'DIR'.")
+    if revision is None or directory is None:
+        ctx.fail(f"Missing argument '{'REV' if revision is None else 'DIR'}'.")
     config = read_config()
     if timeout is None and driver is options.Driver.KERNEL:
         timeout = config.mount_timeout_s
@@ -82,12 +81,12 @@ def mount(
         metrics=metrics,
     )
     if not foreground:
-        _tell_mounted(session.output, record, directory, time.monotonic() - begun)
+        _tell_mounted(session.output, record, time.monotonic() - begun)
 
 
-def _tell_mounted(output: Output, record: MountRecord, directory: Path, seconds: float) -> None:
+def _tell_mounted(output: Output, record: MountRecord, seconds: float) -> None:
     took = output.style.faint(duration(seconds))
-    unmount = f"moorage umount {shown(str(directory))}"
+    unmount = f"moorage umount {shown(shlex.quote(record.mountpoint))}"
     if given.descriptor(record.mountpoint) is not None:
         unmount = "umount(8), by whoever has mounted it"
     output.done(
@@ -97,8 +96,10 @@ def _tell_mounted(output: Output, record: MountRecord, directory: Path, seconds:
     )
 
 
-def _only_directory(ctx: typer.Context, first: str, second: Path | None, *, pin: bool) -> Path:
+def _only_directory(ctx: typer.Context, first: str | None, second: Path | None, *, pin: bool) -> Path:
     """The one word that `--all` leaves room for."""
+    if not first:
+        ctx.fail("Missing argument 'DIR'.")
     if second is not None:
         ctx.fail(f"--all shows all revisions: {first!r} is one too many.")
     if pin:
@@ -110,7 +111,7 @@ def _shown_revision(record: MountRecord) -> str:
     return "everything" if record.revision == serve.EVERYTHING else record.revision
 
 
-@app.command("umount", cls=Command)
+@app.command("umount", cls=command_of("DIR | --all"))
 def umount(
     ctx: typer.Context,
     directory: AnyMountpoint = None,

@@ -39,7 +39,7 @@ def mounts(ctx: typer.Context) -> None:
             output.json(mount_record(record))
         return
     if not found:
-        output.note("Nothing is mounted.")
+        output.explain("Nothing is mounted.")
         return
     output.lines(table([_mount_cells(record, output.style) for record in found], "<<<<>>><"))
     output.lines([output.style.bad(shown(note)) for note in _notes(found)])
@@ -104,7 +104,7 @@ def doctor(
     else:
         marks: dict[CheckStatus, tuple[str, Callable[[str], str]]] = {
             CheckStatus.OK: ("ok", output.style.good),
-            CheckStatus.WARN: ("note", output.style.changed),
+            CheckStatus.WARN: ("warn", output.style.changed),
             CheckStatus.FAIL: ("FAIL", output.style.bad),
         }
         width = max(len(check.name) for check in found)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from moorage.api import Repository
-from moorage.cli.arguments import BranchName, NewName, Revision, TagName, complete_revisions
+from moorage.cli.arguments import BranchName, Limit, NewName, Revision, TagName, complete_revisions
 from moorage.cli.formatting import Cell, first_line, local, plain, table
 from moorage.cli.options import Command, Group
 from moorage.cli.output import Output
@@ -15,7 +15,7 @@ from moorage.cli.records import log_record, ref_record
 from moorage.cli.session import Session
 from moorage.cli.style import Style, shown
 from moorage.errors import InvalidInputError
-from moorage.model.refs import RefAction, RefRecord
+from moorage.model.refs import RefAction, RefKind, RefName, RefRecord
 
 app = typer.Typer()
 branch_app = typer.Typer(cls=Group, invoke_without_command=True)
@@ -53,15 +53,17 @@ def branch_create(
     """Make a branch."""
     session = Session(ctx)
     with session.repository() as repo:
-        record = repo.create_branch(name, _only_branch(repo) if start is None else start)
+        record = repo.create_branch(name, _only_branch(repo, name) if start is None else start)
     _tell(session.output, record, "is a new branch at")
 
 
-def _only_branch(repo: Repository) -> str:
+def _only_branch(repo: Repository, new: str) -> str:
+    """Where a branch that is called `new` starts, if that is plain; a name that it cannot have is told first."""
+    repo.handle.refs.check_free(RefName(RefKind.BRANCH, new))
     names = [record.ref.name for record in repo.branches()]
     if len(names) != 1:
-        known = f"one of {', '.join(names)}, or any revision" if names else "there is no branch yet: moorage commit"
-        raise InvalidInputError("a branch starts somewhere", hint=f"say where with --from REV: {known}", branches=names)
+        known = f"--from REV: one of {', '.join(names)}, or any revision" if names else "commit something first"
+        raise InvalidInputError(f"where is {new!r} to start?", hint=known, branches=names)
     return names[0]
 
 
@@ -80,7 +82,10 @@ def branch_rename(
     old: BranchName,
     new: Annotated[str, typer.Argument(metavar="NEW", help="What it will be called.", show_default=False)],
 ) -> None:
-    """Give a branch another name; its log is kept."""
+    """Give a branch another name.
+
+    Its log so far stays under the old name; that of the new name begins with the rename.
+    """
     session = Session(ctx)
     with session.repository() as repo:
         record = repo.rename_branch(old, new)
@@ -155,13 +160,14 @@ def _line(repo: Repository, record: RefRecord, style: Style) -> list[Cell]:
 
 
 @app.command("reflog", cls=Command)
-def reflog(ctx: typer.Context, name: BranchName) -> None:
+def reflog(ctx: typer.Context, name: BranchName, limit: Limit = None) -> None:
     """List where a branch has stood, newest first; of a deleted branch, too."""
     session = Session(ctx)
     output = session.output
     with session.repository() as repo:
         records = repo.reflog(name)
-    positions = _positions(records)
+    positions = _positions(records)[:limit]
+    records = records[:limit]
     if output.is_json:
         for record, position in zip(records, positions, strict=True):
             output.json(log_record(record, position))

@@ -9,7 +9,7 @@ import typer
 
 from moorage.cli.arguments import REVISION_HELP, complete_revisions
 from moorage.cli.config import parse_size, read_config
-from moorage.cli.options import Command
+from moorage.cli.options import GIVEN_PATH, Command
 from moorage.cli.session import Session
 from moorage.mount.private import run as private
 
@@ -33,12 +33,18 @@ def run(
             "--at",
             metavar="DIR",
             help="Where it sees it; otherwise where REV is mounted, otherwise a temporary directory.",
+            click_type=GIVEN_PATH,
             show_default=False,
         ),
     ] = None,
     cache_size: Annotated[
         str | None,
-        typer.Option("--cache-size", metavar="SIZE", help="Of hydrated files; 0 for none.", show_default=False),
+        typer.Option(
+            "--cache-size",
+            metavar="SIZE",
+            help="How large the cache of hydrated files may be, such as 20GiB; 0 for none.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
     """Run a command that sees REV where it stands now, whatever becomes of the branch.

@@ -14,7 +14,7 @@ from typing import Annotated, cast
 import typer
 
 from moorage.api import Repository
-from moorage.cli.arguments import Message, Revision, complete_branches, complete_revisions
+from moorage.cli.arguments import Limit, Message, Revision, complete_branches, complete_revisions
 from moorage.cli.changes import change_lines, change_record, change_summary
 from moorage.cli.formatting import count, duration, first_line, local, pairs, percent, rate, size
 from moorage.cli.options import Command
@@ -51,6 +51,9 @@ def commit(
         typer.Option("--meta", metavar="KEY=VALUE", help="Metadata; VALUE is JSON where it is valid JSON."),
     ] = None,
     create: Annotated[bool, typer.Option("--create", help="Make the branch if there is none.")] = False,
+    if_changed: Annotated[
+        bool, typer.Option("--if-changed", help="Make no snapshot if the tree is the same as before.")
+    ] = False,
 ) -> None:
     """Store SRC as a new snapshot, and move BRANCH to it; prints the snapshot's id."""
     session = Session(ctx)
@@ -64,6 +67,7 @@ def commit(
             message=message,
             metadata=metadata,
             create=create,
+            if_changed=if_changed,
             progress=progress,
         )
         seconds = time.monotonic() - begun
@@ -72,6 +76,8 @@ def commit(
         output.record(_commit_record(result, seconds), _summary(result, seconds, message, output.style))
     else:
         output.record(_commit_record(result, seconds), [result.snapshot.hex()])
+        if result.unchanged:
+            output.explain(_unchanged(result))
 
 
 def _metadata(given: list[str]) -> dict[str, Json]:
@@ -111,13 +117,14 @@ def _commit_record(result: CommitResult, seconds: float) -> dict[str, object]:
         "new_bytes": result.new_bytes,
         "stored_bytes": result.stored_bytes,
         "unchanged": result.unchanged,
+        "committed": result.committed,
         "seconds": seconds,
     }
 
 
 def _summary(result: CommitResult, seconds: float, message: str, style: Style) -> Iterator[str]:
     heading = f"{style.id(result.snapshot.short)}  {style.ref(result.branch)}"
-    yield f"{heading}  {shown(first_line(message))}".rstrip()
+    yield f"{heading}  {shown(first_line(message)) if result.committed else ''}".rstrip()
     unread = result.files - result.read_files
     known = f", {count(unread)} of them known already and not read" if unread else ""
     speed = rate(result.logical_bytes, seconds)
@@ -133,7 +140,12 @@ def _summary(result: CommitResult, seconds: float, message: str, style: Style) -
         indent="  ",
     )
     if result.unchanged:
-        yield "  the tree is the same as before"
+        yield f"  {_unchanged(result)}"
+
+
+def _unchanged(result: CommitResult) -> str:
+    made = "" if result.committed else ", and no snapshot is made"
+    return f"unchanged: the tree of {shown(result.branch)} is the same as before{made}"
 
 
 @app.command("log", cls=Command)
@@ -148,7 +160,7 @@ def log(
             show_default=False,
         ),
     ] = None,
-    limit: Annotated[int | None, typer.Option("-n", min=0, metavar="N", help="Show at most N.")] = None,
+    limit: Limit = None,
 ) -> None:
     """List a snapshot and all before it, newest first."""
     session = Session(ctx)

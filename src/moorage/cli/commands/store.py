@@ -14,7 +14,7 @@ from moorage.api import Repository
 from moorage.cli.arguments import complete_revisions
 from moorage.cli.errors import ExitCode
 from moorage.cli.formatting import Cell, count, duration, percent, plain, rate, size, table
-from moorage.cli.options import Command
+from moorage.cli.options import GIVEN_PATH, Command
 from moorage.cli.session import Session
 from moorage.cli.style import Style, shown
 from moorage.maintain.check import CheckReport
@@ -28,7 +28,10 @@ app = typer.Typer()
 def init(
     ctx: typer.Context,
     directory: Annotated[
-        Path | None, typer.Argument(metavar="[DIR]", help="Empty, or not there yet.", show_default="./.moorage")
+        Path | None,
+        typer.Argument(
+            metavar="[DIR]", help="Empty, or not there yet.", click_type=GIVEN_PATH, show_default="./.moorage"
+        ),
     ] = None,
 ) -> None:
     """Make a repository."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
@@ -14,8 +15,9 @@ from moorage.cli.errors import ExitCode
 from moorage.cli.formatting import count, duration, rate, size
 from moorage.cli.options import Command
 from moorage.cli.session import Session
-from moorage.cli.style import shown
+from moorage.cli.style import Style, shown
 from moorage.errors import InvalidInputError
+from moorage.read.warm import WarmResult
 
 _MOST_NAMED = 10
 
@@ -35,7 +37,10 @@ def warm(
         ),
     ],
     cache_size: Annotated[
-        str | None, typer.Option("--cache-size", metavar="SIZE", help="How large it may be.", show_default=False)
+        str | None,
+        typer.Option(
+            "--cache-size", metavar="SIZE", help="How large the cache may be, such as 20GiB.", show_default=False
+        ),
     ] = None,
 ) -> None:
     """Bring files into the cache before somebody reads them through a mount.
@@ -64,10 +69,16 @@ def warm(
     there = result.files - result.hydrated_files - len(result.left_out)
     if there:
         lines.append(session.output.style.faint(f"  {count(there, 'file')} already there"))
-    bad = session.output.style.bad("no room")
-    lines.extend(f"  {bad}  {shown(path)}" for path in result.left_out[:_MOST_NAMED])
-    if len(result.left_out) > _MOST_NAMED:
-        lines.append(session.output.style.faint(f"  and {count(len(result.left_out) - _MOST_NAMED, 'file')} more"))
+    lines += _left_out_lines(result, session.output.style)
     session.output.done(record, *lines)
     if result.left_out:
         raise typer.Exit(ExitCode.PARTIAL)
+
+
+def _left_out_lines(result: WarmResult, style: Style) -> Iterator[str]:
+    if not result.left_out:
+        return
+    yield f"  {style.bad('no room')} for {count(len(result.left_out), 'file')}:"
+    yield from (f"    {shown(path)}" for path in result.left_out[:_MOST_NAMED])
+    if len(result.left_out) > _MOST_NAMED:
+        yield style.faint(f"    and {count(len(result.left_out) - _MOST_NAMED)} more")

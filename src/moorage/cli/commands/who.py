@@ -53,7 +53,9 @@ def who(
             output.json(asdict(opening))
         return
     output.lines(table([_cells(opening, output.style) for opening in found], "<<<<<<"))
-    if not found:
+    if not opened.is_logged():
+        output.explain("No mount of this user has been made with --log-opens, so nothing is written down.")
+    elif not found:
         output.note("Nobody, as far as mounts with --log-opens have written it down.")
 
 

@@ -45,6 +45,7 @@ LOOK_S = 0.2
 """How often it is seen whether all is over."""
 SLOWEST_S = 5.0
 """Who has not asked by then is not waited for."""
+_LAST_PORT = 65535
 _ADDRESS = re.compile(r"\[?(?P<host>[^\[\]]*)\]?:(?P<port>\d{1,5})")
 
 
@@ -75,7 +76,10 @@ def target(text: str) -> Address | Path:
         is_loopback = ipaddress.ip_address(host).is_loopback
     except ValueError:
         is_loopback = False
-    if not is_loopback or int(match["port"]) > 65535:
+    if not host or int(match["port"]) > _LAST_PORT:
+        lacks = f"there is no port {match['port']}" if host else "it has no address"
+        raise InvalidInputError(f"no metrics at {text!r}: {lacks}", hint="for example 127.0.0.1:9469")
+    if not is_loopback:
         raise InvalidInputError(
             f"metrics are served on this machine's own addresses only, which {text!r} is not",
             hint="for example 127.0.0.1:9469; another machine's Prometheus goes through an agent on this one",

@@ -12,6 +12,9 @@ from typing import Any
 
 from moorage.errors import MoorageError, MountError
 
+UNFORESEEN = "the server failed: "
+"""How the message of what is no error of ours begins; the log has its traceback."""
+
 
 def send(pipe: int, report: Mapping[str, object]) -> None:
     """Say it, and close the pipe. Raises `MountError` when nobody waits for it any more: who gave up waiting, or was
@@ -30,7 +33,7 @@ def told(error: Exception) -> dict[str, object]:
     """An error, for the other side."""
     if isinstance(error, MoorageError):
         return {"kind": error.kind, "message": error.message, "hint": error.hint, "fields": error.fields}
-    return {"kind": MountError.kind, "message": f"the server failed: {error!r}", "hint": None, "fields": {}}
+    return {"kind": MountError.kind, "message": f"{UNFORESEEN}{error!r}", "hint": None, "fields": {}}
 
 
 def error_of(fields: Mapping[str, Any]) -> MoorageError:

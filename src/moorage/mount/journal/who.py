@@ -104,6 +104,11 @@ def answers(question: Question, since_ns: int = 0) -> list[Opening]:
     return sorted(found, key=lambda opening: opening.time)
 
 
+def is_logged() -> bool:
+    """Whether any mount of this user has ever written down what is opened."""
+    return bool(_logs())
+
+
 def _logs() -> list[Path]:
     """The file of each mountpoint, also where only older generations are left."""
     names = {path.name.partition(".jsonl")[0] for path in places.opens_directory().glob("*.jsonl*")}

@@ -24,7 +24,7 @@ import sys
 import time
 from typing import NoReturn
 
-from moorage.errors import LockedError, MountError, MountNotFoundError
+from moorage.errors import LockedError, MountDeniedError, MountError, MountNotFoundError
 from moorage.mount.host import mountinfo
 
 DEVICE = "/dev/fuse"
@@ -65,7 +65,7 @@ def connect(mountpoint: str, source: str, *, allow_other: bool) -> int:
     except OSError as error:
         raise MountError(f"cannot mount on {mountpoint}: {error.strerror}", mountpoint=mountpoint) from error
     if shutil.which(FUSERMOUNT) is None:
-        raise MountError(
+        raise MountDeniedError(
             f"this user may not mount ({refused.strerror}), and {FUSERMOUNT} is not installed",
             hint="install the package fuse3, or mount as root",
         ) from refused
@@ -141,13 +141,16 @@ def _received(connection: socket.socket) -> int | None:
 
 def _refuse_to_mount(mountpoint: str, said: str) -> NoReturn:
     hint = None
+    kind: type[MountError] = MountDeniedError
     if "user_allow_other" in said:
         hint = "add a line 'user_allow_other' to /etc/fuse.conf, or mount without --allow-other"
     elif "failed to open /dev/fuse" in said:
         hint = f"let ordinary users open it: chmod 0666 {DEVICE}"
     elif "no write access" in said or "not owned" in said or "Permission denied" in said:
         hint = "mount on a directory of your own"
-    raise MountError(f"{FUSERMOUNT} would not mount: {said or 'it gave no reason'}", hint=hint, mountpoint=mountpoint)
+    else:
+        kind = MountError
+    raise kind(f"{FUSERMOUNT} would not mount: {said or 'it gave no reason'}", hint=hint, mountpoint=mountpoint)
 
 
 def detach(mountpoint: str, *, lazy: bool = False) -> None:
@@ -218,7 +221,7 @@ def _fusermount_detach(mountpoint: str, *, lazy: bool, timeout_s: float) -> None
         command = [FUSERMOUNT, "-uz" if lazy else "-u", "--", mountpoint]
         code, said = _disposable(command, mountpoint, timeout_s)
     except FileNotFoundError as error:
-        raise MountError(
+        raise MountDeniedError(
             f"this user may not unmount {mountpoint}, and {FUSERMOUNT} is not installed",
             hint="install the package fuse3, or unmount as root",
         ) from error
@@ -227,7 +230,11 @@ def _fusermount_detach(mountpoint: str, *, lazy: bool, timeout_s: float) -> None
     if "busy" in said:
         raise LockedError(f"{mountpoint} is in use", mountpoint=mountpoint)
     if "not found" in said:
-        raise MountError(f"{mountpoint} was not mounted by this user: {said}", mountpoint=mountpoint)
+        raise MountDeniedError(
+            f"{mountpoint} was mounted by another user",
+            hint="unmount it as that user, or as root",
+            mountpoint=mountpoint,
+        )
     raise MountError(f"{FUSERMOUNT} would not unmount: {said or 'it gave no reason'}", mountpoint=mountpoint)
 
 

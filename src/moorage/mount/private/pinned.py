@@ -28,6 +28,7 @@ from moorage.model.digest import DIGEST_BYTES
 from moorage.model.refs import RefKind
 from moorage.mount.host import mountinfo
 from moorage.mount.host.mountinfo import MountEntry
+from moorage.mount.shown.all_branches import BELOW, BRANCHES
 from moorage.mount.shown.view import SNAPSHOTS, XATTR_BRANCH, XATTR_SNAPSHOT
 from moorage.read.resolve import Located, parse_location
 from moorage.repository.handle import find_repository
@@ -96,7 +97,7 @@ def _resolve_path(path: str) -> Pinned:
     if snapshot is None or rest.startswith(SNAPSHOTS + "/"):
         real = os.path.realpath(os.path.join(root, rest), strict=True)
         below = _BELOW_ID.match(real.removeprefix(root.rstrip("/")))
-        return Pinned(real, below[1] if below else _nowhere(path), None)
+        return Pinned(real, below[1] if below else _nowhere(path), _branch_on(root, rest))
     return _below_root(path, root, rest, snapshot)
 
 
@@ -113,6 +114,17 @@ def _below_root(path: str, root: str, rest: str, snapshot: str) -> Pinned:
     if os.path.commonpath([real, base]) != base:
         raise InvalidInputError(f"{path} leads out of its snapshot, to {real}", path=path)
     return Pinned(real, snapshot, _attribute(root, XATTR_BRANCH))
+
+
+def _branch_on(root: str, rest: str) -> str | None:
+    """Through which branch a path leads in a mount of everything: that whose symlink comes first."""
+    names = rest.split("/")
+    if names[0] != BRANCHES or ".." in names:
+        return None
+    for count in range(2, len(names) + 1):
+        if os.path.islink(os.path.join(root, *names[:count])):
+            return "/".join(name.removesuffix(BELOW) for name in names[1:count])
+    return None
 
 
 def _nowhere(path: str) -> str:

@@ -40,10 +40,11 @@ from moorage.repository.lru import LruCache
 
 _log = logging.getLogger(__name__)
 
+BRANCHES = "branches"
 BELOW = "~"
 """Ends the name of a directory where the name without it is a ref."""
 _ID_PREFIX = re.compile(rf"[0-9a-f]{{{MIN_PREFIX},{2 * DIGEST_BYTES}}}")
-_TIME = re.compile(r"[0-9T:.,+Z-]+")
+_TIME = re.compile(r"[0-9T :.,+Z-]+")
 _MOST_KNOWN = 4096
 _SNAPSHOTS = "snapshots"
 _AT = "at"
@@ -304,7 +305,7 @@ class Everything(Folder):
         """Show all there is."""
         heads = self._heads = Heads(refs)
         self._folders: dict[str, Folder] = {
-            "branches": _Names(heads, RefKind.BRANCH),
+            BRANCHES: _Names(heads, RefKind.BRANCH),
             "tags": _Names(heads, RefKind.TAG),
             _SNAPSHOTS: _Snapshots(heads, snapshots, history),
             _AT: _LoggedNames(heads),

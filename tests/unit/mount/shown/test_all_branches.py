@@ -169,6 +169,7 @@ def test_where_a_branch_stood(repository: FakeRepository) -> None:
     assert [snapshot_of(view, f"at/team/prod/{name}") for name in listed] == [one, two]
     assert snapshot_of(view, "at/team/prod/2026-09-01T12:00:30Z") == one
     assert snapshot_of(view, "at/team/prod/2026-09-01T14:01:30+02:00") == two
+    assert snapshot_of(view, "at/team/prod/2026-09-01 12:00:30+00:00") == one, "a blank is as good as a T"
     assert snapshot_of(view, "at/team/prod/2099-01-01") == two
     assert snapshot_of(view, "at/team/prod/1") == one
     for name in ("2026-09-01T11:59Z", "yesterday", "2", "2026-99-01", "0}~1", "-", ":", "1" * 5000):
