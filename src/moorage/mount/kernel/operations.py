@@ -33,7 +33,7 @@ from moorage.mount.kernel.opened import OpenDirectories, OpenFiles
 from moorage.mount.kernel.passthrough import OpenModes
 from moorage.mount.kernel.provenance import Provenance
 from moorage.mount.kernel.unthinking import Handler, Reply, without_thought
-from moorage.mount.kernel.wire import FOREVER_S, Opcode, OpenFlag
+from moorage.mount.kernel.wire import FOREVER, Lifetime, Opcode, OpenFlag
 from moorage.mount.shown.following import Standing
 from moorage.mount.shown.inodes import ROOT, InodeTable
 from moorage.mount.shown.sticky import Holds
@@ -43,6 +43,7 @@ _WRITE_FLAGS = os.O_ACCMODE | os.O_TRUNC | os.O_CREAT | os.O_APPEND
 _FILE_FLAGS = OpenFlag.KEEP_CACHE | OpenFlag.NOFLUSH
 _PASSTHROUGH_FLAGS = OpenFlag.PASSTHROUGH | OpenFlag.NOFLUSH
 _DIRECTORY_FLAGS = OpenFlag.CACHE_DIR | OpenFlag.KEEP_CACHE
+_NO_TIME: Lifetime = (0, 0)
 _NAMES = {int(opcode): opcode.name for opcode in Opcode}
 
 
@@ -69,7 +70,7 @@ class Operations:
         self._provenance = provenance
         self._files = OpenFiles(lambda nodeid: view.open(self._node(nodeid)))
         self._directories = OpenDirectories(view, table, self._node, {} if moments is None else moments)
-        self._listings = Listings(view, table, owner, self._is_kept)
+        self._listings = Listings(view, table, owner, self._is_kept, self._kept_all)
         self.failures = Failures()
         """What went wrong so far."""
         self._holds = holds
@@ -210,6 +211,7 @@ class Operations:
             reader.close()
             return errno.ESTALE
         self._files.enter(nodeid, reader)
+        self._table.renew()  # an open is written down too, and may be all that ever happens
         if self._provenance is not None:
             self._provenance.opened(buffer, nodeid, node, self._standing(nodeid, node, buffer))
         # Nothing but the end of a hold is looked up by the handle of a file.
@@ -260,18 +262,25 @@ class Operations:
 
     def _is_kept(self, directory: Node, node: Node) -> bool:
         """Whether the kernel may keep the name of a node for good."""
+        # Of a directory in a tree `_kept_all` must say the same of all.
         if self._provenance is not None and node.kind is EntryKind.FILE:
             return False  # an open has to be a walk
         return self._view.is_lasting(directory, node)
 
+    def _kept_all(self, directory: Node) -> Lifetime | None:
+        """How long the kernel may keep every name of a directory that it is listed."""
+        if self._provenance is not None or directory.folder is not None or not self._view.is_lasting(directory):
+            return None
+        return FOREVER
+
     def _looked_up(self, parent: int, directory: Node, name: str, node: Node) -> bytes:
         """The entry of what was walked to."""
-        valid_s = valid_ns = 0
+        lifetime = _NO_TIME
         if self._is_kept(directory, node):
-            valid_s = FOREVER_S
+            lifetime = FOREVER
         elif self._bursts is not None and not self._view.is_lasting(directory, node):
-            valid_ns = self._bursts.walked()
-        return wire.entry(self._table.remember(parent, name, node), valid_s, self._attributes(node), valid_ns)
+            lifetime = (0, self._bursts.walked())
+        return wire.entry(self._table.remember(parent, name, node), lifetime, self._attributes(node))
 
     def _releasedir(self, nodeid: int, buffer: wire.Buffer, _length: int) -> Reply:
         self._directories.leave(nodeid, wire.HANDLE_IN.unpack_from(buffer, wire.BODY)[0])
@@ -294,9 +303,9 @@ class Operations:
         hold = None if self._holds is None or walk is None else self._holds.of(_caller_of(walk))
         if hold is not None and hold.standing is not None:
             return hold.standing
-        top, slot = self._table.top(nodeid), self._table.get(nodeid)
-        if top is not None and top.node.standing is not None:
-            return top.node.standing
+        above, slot = self._table.standing_above(nodeid), self._table.get(nodeid)
+        if above is not None:
+            return above
         return None if slot is not None and slot.is_shared else node.standing
 
     def _getxattr(self, nodeid: int, buffer: wire.Buffer, length: int) -> Reply:

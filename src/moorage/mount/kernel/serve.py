@@ -31,7 +31,7 @@ def serve(view: View, place: Place, ready: Ready) -> None:
     with Wakeups(*SIGNALS) as wakeups:
         fd, agreed = begin(place)
         backings = backings_of(fd, agreed, place)
-        operations = operations_of(view, place, InodeTable(), OpenModes(backings))
+        operations = operations_of(view, place, InodeTable(view.folder), OpenModes(backings))
         session = Session(fd, operations, patience=place.patience)
         session.start(wakeups.ended)
         has_ended = False

@@ -281,31 +281,19 @@ class View:
         """The node of an entry of `directory`."""
         if isinstance(entry, Line):
             return entry.node
-        kind = entry.kind
-        if kind is _FILE:
-            mode = _PROGRAM_MODE if entry.executable else _FILE_MODE
-            inode = _inode_of_content(entry.digest, mode, entry.first_stored_ns)
-            size, tree = entry.size_bytes, None
-        elif kind is _DIRECTORY:
-            mode = _DIRECTORY_MODE
-            inode = _inode_of_directory(directory.inode, entry.name, entry.digest)
-            size, tree = 0, TreeId(entry.object) if entry.object is not None else None
-        else:
-            mode = _SYMLINK_MODE
-            inode = _inode_of_content(entry.digest, mode, entry.first_stored_ns)
-            size, tree = entry.size_bytes, None
-        return Node(kind, inode, mode, size, entry.first_stored_ns, entry.digest, entry, tree, directory.standing)
+        inode = inode_of_directory(directory.inode, entry.name, entry.digest) if entry.kind is _DIRECTORY else 0
+        return View.again(entry, inode, directory.standing)
 
     @staticmethod
     def again(entry: Entry, inode: int, standing: Standing | None) -> Node:
-        """The node of an entry that another process has looked up, in whatever directory."""
+        """The node of an entry that was looked up before; `inode` only of a directory, whose place it tells."""
         kind = entry.kind
-        tree, size, mode = None, entry.size_bytes, _SYMLINK_MODE
-        if kind is _FILE:
-            mode = _PROGRAM_MODE if entry.executable else _FILE_MODE
-        elif kind is _DIRECTORY:
-            mode, size = _DIRECTORY_MODE, 0
+        tree, size, mode = None, entry.size_bytes, mode_of(entry)
+        if kind is _DIRECTORY:
+            size = 0
             tree = TreeId(entry.object) if entry.object is not None else None
+        else:
+            inode = inode_of_content(entry.digest, mode, entry.first_stored_ns)
         return Node(kind, inode, mode, size, entry.first_stored_ns, entry.digest, entry, tree, standing)
 
     def open(self, node: Node) -> Reader:
@@ -341,7 +329,7 @@ def folder_node(folder: Folder, inode: int) -> Node:
 
 def folder_in(here: Node, name: str, folder: Folder) -> Node:
     """The node of a folder that is called `name` in the folder of `here`."""
-    return folder_node(folder, _inode_of_directory(here.inode, name, _OF_FOLDERS))
+    return folder_node(folder, inode_of_directory(here.inode, name, _OF_FOLDERS))
 
 
 def no_xattr(name: str) -> int:
@@ -351,6 +339,35 @@ def no_xattr(name: str) -> int:
     file, takes ENOTSUP for an answer about the whole file system and asks once.
     """
     return errno.ENODATA if name.startswith("user.") else errno.ENOTSUP
+
+
+def attributes_of(directory: Node, entries: Iterable[Entry | Line]) -> list[tuple[int, int, int, int]]:
+    """(inode, size, time, mode) of what is in a directory, as `View.child` has them; a first walk over a tree is
+    thousands of these."""
+    found, last, salt, from_bytes = [], None, 0, int.from_bytes
+    for entry in entries:
+        if isinstance(entry, Line):
+            node = entry.node
+            found.append((node.inode, node.size_bytes, node.time_ns, node.mode))
+            continue
+        time_ns, digest = entry.first_stored_ns, entry.digest
+        if entry.kind is _DIRECTORY:
+            inode = inode_of_directory(directory.inode, entry.name, digest)
+            found.append((inode, 0, time_ns, _DIRECTORY_MODE))
+            continue
+        mode = mode_of(entry)
+        if last != (mode, time_ns):
+            last, salt = (mode, time_ns), _salt(mode, time_ns)
+        inode = from_bytes(digest[:8], "little") ^ salt
+        found.append((inode if inode > ROOT_INODE else _inode(digest), entry.size_bytes, time_ns, mode))
+    return found
+
+
+def mode_of(entry: Entry) -> int:
+    """What `st_mode` says of an entry, before a mount's umask."""
+    if entry.kind is _FILE:
+        return _PROGRAM_MODE if entry.executable else _FILE_MODE
+    return _DIRECTORY_MODE if entry.kind is _DIRECTORY else _SYMLINK_MODE
 
 
 def target_of(node: Node) -> bytes:
@@ -364,13 +381,19 @@ def _tree_of(directory: Node) -> TreeId:
     return directory.tree
 
 
-def _inode_of_content(digest: ContentDigest, mode: int, first_stored_ns: int) -> int:
-    """Quicker than a hash, and as well mixed as the digest; where it is no good number, hashed."""
-    inode = (int.from_bytes(digest[:8], "little") ^ mode << 44 ^ first_stored_ns * _ODD) & _64_BITS
+def inode_of_content(digest: ContentDigest, mode: int, first_stored_ns: int) -> int:
+    """The inode of a file or symlink: quicker than a hash, and as well mixed as the digest; where it is no good number,
+    hashed."""
+    inode = int.from_bytes(digest[:8], "little") ^ _salt(mode, first_stored_ns)
     return inode if inode > ROOT_INODE else _inode(digest)
 
 
-def _inode_of_directory(parent: int, name: str, digest: ContentDigest) -> int:
+def _salt(mode: int, first_stored_ns: int) -> int:
+    return (mode << 44 ^ first_stored_ns * _ODD) & _64_BITS
+
+
+def inode_of_directory(parent: int, name: str, digest: ContentDigest) -> int:
+    """The inode of a directory, or of a folder."""
     return _inode(digest + parent.to_bytes(8, "little") + name.encode("utf-8"))
 
 

@@ -31,7 +31,7 @@ class Kernel:
     """Asks as the kernel does."""
 
     def __init__(self, view: View) -> None:
-        self.table = InodeTable()
+        self.table = InodeTable(view.folder)
         self.operations = Operations(view, self.table, Owner(1000, 100))
 
     def ask(self, opcode: int, nodeid: int, body: bytes = b"") -> Reply:
