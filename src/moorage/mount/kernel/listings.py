@@ -22,9 +22,10 @@ from moorage.mount.kernel import wire
 from moorage.mount.kernel.opened import OpenDirectory
 from moorage.mount.kernel.unthinking import Reply
 from moorage.mount.kernel.wire import FOREVER, Lifetime
+from moorage.mount.shown.attributes import Attributes, attributes_of
 from moorage.mount.shown.inodes import InodeTable
 from moorage.mount.shown.slots import is_of_a_branch, packed_entries
-from moorage.mount.shown.view import Line, Node, View, attributes_of
+from moorage.mount.shown.view import Line, Node, View
 
 _DOTS = 2
 """Positions 0 and 1 of a listing are `.` and `..`. The kernel asks with a page at least, which has room for both."""
@@ -82,7 +83,7 @@ class Listings:
         return [
             wire.dirent(inode, number, raw_name, mode)
             for number, raw_name, (inode, _, _, mode) in zip(
-                numbers, raw_names, attributes_of(directory, found), strict=True
+                numbers, raw_names, self._attributes(directory, found), strict=True
             )
         ]
 
@@ -95,7 +96,7 @@ class Listings:
         position: int,
     ) -> list[bytes]:
         """The same with their lookups; those that the kernel may keep are remembered."""
-        attributes, lifetime = attributes_of(directory, found), self._kept_all(directory)
+        attributes, lifetime = self._attributes(directory, found), self._kept_all(directory)
         entries = [entry for entry in found if isinstance(entry, Entry)]
         if lifetime is None or len(entries) < len(found):
             nodeids = self._one_by_one(nodeid, directory, found)
@@ -107,6 +108,12 @@ class Listings:
                 lambda number: packed_entries(entries, raw_names, inodes, number, nodeid, is_of_branch=is_of_branch),
             )
         return wire.direntsplus(nodeids, attributes, raw_names, position, self._owner, lifetime or FOREVER)
+
+    def _attributes(self, directory: Node, found: Sequence[Entry | Line]) -> list[Attributes]:
+        if directory.folder is None:
+            return attributes_of(directory.inode, [entry for entry in found if isinstance(entry, Entry)])
+        nodes = [self._view.child(directory, line) for line in found]
+        return [(node.inode, node.size_bytes, node.time_ns, node.mode) for node in nodes]
 
     def _one_by_one(self, nodeid: int, directory: Node, found: Sequence[Entry | Line]) -> list[int]:
         """The nodeids of those that the kernel may keep for good, 0 of the others."""

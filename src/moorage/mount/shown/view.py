@@ -18,30 +18,21 @@ from __future__ import annotations
 
 import abc
 import errno
-import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple, Protocol
 
-from blake3 import blake3
-
 from moorage.model.digest import ContentDigest, TreeId
 from moorage.model.tree import Entry, EntryKind
+from moorage.mount.shown.attributes import DIRECTORY_MODE, ROOT_INODE, inode_of_content, inode_of_directory, mode_of
 from moorage.mount.shown.following import Root, Standing
 from moorage.mount.shown.sticky import Hold
 from moorage.read.cached_file import CachedFile
 
-ROOT_INODE = 1
+_DIRECTORY = EntryKind.DIRECTORY
 _OF_FOLDERS = ContentDigest.of(b"a directory that is in no tree")
 """What is in such a directory changes while it stays the same one."""
-_FILE_MODE = stat.S_IFREG | 0o444
-_PROGRAM_MODE = stat.S_IFREG | 0o555
-_DIRECTORY_MODE = stat.S_IFDIR | 0o555
-_SYMLINK_MODE = stat.S_IFLNK | 0o777
-_FILE, _DIRECTORY = EntryKind.FILE, EntryKind.DIRECTORY
-_ODD = 0x9E3779B97F4A7C15
-_64_BITS = (1 << 64) - 1
 
 XATTR_BLAKE3 = "user.moorage.blake3"
 XATTR_TREE = "user.moorage.tree"
@@ -250,7 +241,7 @@ class View:
         return Node(
             EntryKind.DIRECTORY,
             ROOT_INODE,
-            _DIRECTORY_MODE,
+            DIRECTORY_MODE,
             0,
             standing.time_ns,
             standing.digest,
@@ -324,7 +315,7 @@ class View:
 
 def folder_node(folder: Folder, inode: int) -> Node:
     """The node of a folder."""
-    return Node(EntryKind.DIRECTORY, inode, _DIRECTORY_MODE, 0, 0, _OF_FOLDERS, None, None, None, folder)
+    return Node(EntryKind.DIRECTORY, inode, DIRECTORY_MODE, 0, 0, _OF_FOLDERS, None, None, None, folder)
 
 
 def folder_in(here: Node, name: str, folder: Folder) -> Node:
@@ -341,35 +332,6 @@ def no_xattr(name: str) -> int:
     return errno.ENODATA if name.startswith("user.") else errno.ENOTSUP
 
 
-def attributes_of(directory: Node, entries: Iterable[Entry | Line]) -> list[tuple[int, int, int, int]]:
-    """(inode, size, time, mode) of what is in a directory, as `View.child` has them; a first walk over a tree is
-    thousands of these."""
-    found, last, salt, from_bytes = [], None, 0, int.from_bytes
-    for entry in entries:
-        if isinstance(entry, Line):
-            node = entry.node
-            found.append((node.inode, node.size_bytes, node.time_ns, node.mode))
-            continue
-        time_ns, digest = entry.first_stored_ns, entry.digest
-        if entry.kind is _DIRECTORY:
-            inode = inode_of_directory(directory.inode, entry.name, digest)
-            found.append((inode, 0, time_ns, _DIRECTORY_MODE))
-            continue
-        mode = mode_of(entry)
-        if last != (mode, time_ns):
-            last, salt = (mode, time_ns), _salt(mode, time_ns)
-        inode = from_bytes(digest[:8], "little") ^ salt
-        found.append((inode if inode > ROOT_INODE else _inode(digest), entry.size_bytes, time_ns, mode))
-    return found
-
-
-def mode_of(entry: Entry) -> int:
-    """What `st_mode` says of an entry, before a mount's umask."""
-    if entry.kind is _FILE:
-        return _PROGRAM_MODE if entry.executable else _FILE_MODE
-    return _DIRECTORY_MODE if entry.kind is _DIRECTORY else _SYMLINK_MODE
-
-
 def target_of(node: Node) -> bytes:
     """Where a symlink points."""
     return b"" if node.entry is None else node.entry.target.encode("utf-8")
@@ -379,25 +341,3 @@ def _tree_of(directory: Node) -> TreeId:
     if directory.tree is None:
         raise NotADirectoryError(errno.ENOTDIR, "only directories have names in them")
     return directory.tree
-
-
-def inode_of_content(digest: ContentDigest, mode: int, first_stored_ns: int) -> int:
-    """The inode of a file or symlink: quicker than a hash, and as well mixed as the digest; where it is no good number,
-    hashed."""
-    inode = int.from_bytes(digest[:8], "little") ^ _salt(mode, first_stored_ns)
-    return inode if inode > ROOT_INODE else _inode(digest)
-
-
-def _salt(mode: int, first_stored_ns: int) -> int:
-    return (mode << 44 ^ first_stored_ns * _ODD) & _64_BITS
-
-
-def inode_of_directory(parent: int, name: str, digest: ContentDigest) -> int:
-    """The inode of a directory, or of a folder."""
-    return _inode(digest + parent.to_bytes(8, "little") + name.encode("utf-8"))
-
-
-def _inode(content: bytes) -> int:
-    """64 bits of BLAKE3, never 0 (no inode) or 1 (the root)."""
-    inode = int.from_bytes(blake3(content).digest(length=8), "little")
-    return inode if inode > ROOT_INODE else inode + 2

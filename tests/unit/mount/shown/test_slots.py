@@ -7,15 +7,17 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace as changed
 
 from moorage.model.digest import ContentDigest, RecipeId, SnapshotId, TreeId
 from moorage.model.limits import MAX_SIZE_BYTES, MAX_TIME_NS
 from moorage.model.tree import Entry, EntryKind
 from moorage.mount.shown import slots
 from moorage.mount.shown.all_branches import Everything
+from moorage.mount.shown.attributes import attributes_of
 from moorage.mount.shown.following import Standing
 from moorage.mount.shown.slots import key_of, packed, packed_entries, slot_of
-from moorage.mount.shown.view import Folder, Node, View, attributes_of
+from moorage.mount.shown.view import Folder, Node, View
 from tests.mount.fakes import FakeRepository
 
 FILE, DIRECTORY, SYMLINK = EntryKind
@@ -58,7 +60,7 @@ def test_a_node_comes_back_as_it_was(entry: Entry, parent: int, number: int) -> 
 @given(st.lists(entries(), max_size=8), st.sampled_from([ROOT, UNNAMED]))
 def test_a_page_of_a_listing_says_what_each_node_would(found: list[Entry], directory: Node) -> None:
     nodes = [View.child(directory, entry) for entry in found]
-    attributes = attributes_of(directory, found)
+    attributes = attributes_of(directory.inode, found)
     assert attributes == [(node.inode, node.size_bytes, node.time_ns, node.mode) for node in nodes]
     raw_names = [entry.name.encode() for entry in found]
     inodes = [inode for inode, *_ in attributes]
@@ -92,14 +94,14 @@ PLAIN = Entry("n", FILE, A, None, 1, 1)
 @pytest.mark.parametrize(
     ("other", "is_same"),
     [
-        (replace(PLAIN, name="other"), True),
-        (replace(PLAIN, object=RecipeId.of(b"r")), True),
-        (replace(PLAIN, digest=B), False),
-        (replace(PLAIN, digest=ContentDigest(A[:31] + b"!")), False),
-        (replace(PLAIN, size_bytes=2), False),
-        (replace(PLAIN, first_stored_ns=2), False),
-        (replace(PLAIN, executable=True), False),
-        (replace(PLAIN, kind=SYMLINK, target="t"), False),
+        (changed(PLAIN, name="other"), True),
+        (changed(PLAIN, object=RecipeId.of(b"r")), True),
+        (changed(PLAIN, digest=B), False),
+        (changed(PLAIN, digest=ContentDigest(A[:31] + b"!")), False),
+        (changed(PLAIN, size_bytes=2), False),
+        (changed(PLAIN, first_stored_ns=2), False),
+        (changed(PLAIN, executable=True), False),
+        (changed(PLAIN, kind=SYMLINK, target="t"), False),
     ],
 )
 def test_a_file_is_its_content_wherever_it_is(other: Entry, is_same: bool) -> None:
@@ -115,9 +117,9 @@ def test_what_is_found_by_way_of_a_branch_is_told_from_the_rest() -> None:
 def test_a_directory_is_also_where_it_is() -> None:
     tree = Entry("n", DIRECTORY, A, TreeId.of(b"t"), 5, 1)
     node = View.child(ROOT, tree)
-    later = View.child(UNNAMED, replace(tree, size_bytes=6, first_stored_ns=2, object=TreeId.of(b"u")))
+    later = View.child(UNNAMED, changed(tree, size_bytes=6, first_stored_ns=2, object=TreeId.of(b"u")))
     assert key_of(packed(1, "n", later, 2)) == key_of(packed(1, "n", node, 1))
-    other = View.child(ROOT, replace(tree, digest=B))
+    other = View.child(ROOT, changed(tree, digest=B))
     places = [packed(1, "n", node, 1), packed(2, "n", node, 1), packed(1, "m", node, 1), packed(1, "n", other, 1)]
     assert len({key_of(place) for place in places}) == len(places)
 
