@@ -9,7 +9,7 @@ How long the kernel may keep what it is told:
 * The first-level names of a mount that follows a branch, and names that mean a branch where everything is mounted: not
   at all, or a tick of the clock while they come in bursts (see `lifetimes`). A walk through one is a LOOKUP, and that
   is where a moved branch is noticed. `View.is_lasting` knows them.
-* Names of files where opens are written down: not at all (see `provenance`).
+* Names of files where opens are written down: not at all (see `provenance`), not even in a burst.
 * Everything else, for good: names below the root (also those that are not there), all attributes, listings, symlink
   targets, pages. Nodeids are content, so none of it can become wrong. The root's own attributes are among these: a
   lifetime of 0 there would cost a GETATTR at each walk.
@@ -263,22 +263,32 @@ class Operations:
     def _is_kept(self, directory: Node, node: Node) -> bool:
         """Whether the kernel may keep the name of a node for good."""
         # Of a directory in a tree `_kept_all` must say the same of all.
-        if self._provenance is not None and node.kind is EntryKind.FILE:
-            return False  # an open has to be a walk
+        if self._is_traced(node):
+            return False
         return self._view.is_lasting(directory, node)
 
+    def _is_traced(self, node: Node) -> bool:
+        """Whether an open of it has to be a walk, so that it is known by which name it was opened."""
+        return self._provenance is not None and node.kind is EntryKind.FILE
+
     def _kept_all(self, directory: Node) -> Lifetime | None:
-        """How long the kernel may keep every name of a directory that it is listed."""
-        if self._provenance is not None or directory.folder is not None or not self._view.is_lasting(directory):
+        """How long the kernel may keep every name of a directory, of which it gets a page; None if not all, or not at
+        all."""
+        if self._provenance is not None or directory.folder is not None:
             return None
-        return FOREVER
+        if self._view.is_lasting(directory):
+            return FOREVER
+        kept_ns = 0 if self._bursts is None else self._bursts.listed()
+        # Whoever opened the root reads it as it stood then; what he is listed is what a walk finds as long as it stands
+        # there now.
+        return (0, kept_ns) if kept_ns and self._view.root().standing == directory.standing else None
 
     def _looked_up(self, parent: int, directory: Node, name: str, node: Node) -> bytes:
         """The entry of what was walked to."""
         lifetime = _NO_TIME
         if self._is_kept(directory, node):
             lifetime = FOREVER
-        elif self._bursts is not None and not self._view.is_lasting(directory, node):
+        elif self._bursts is not None and not self._is_traced(node) and not self._view.is_lasting(directory, node):
             lifetime = (0, self._bursts.walked())
         return wire.entry(self._table.remember(parent, name, node), lifetime, self._attributes(node))
 
