@@ -25,6 +25,7 @@ from operator import length_hint
 from typing import NamedTuple
 
 from moorage.mount.shown.following import Standing
+from moorage.mount.shown.keys import Keys
 from moorage.mount.shown.moments import Journal
 from moorage.mount.shown.slots import Slot, again, key_of, name_of, packed, parent_of, slot_of, standing_of
 from moorage.mount.shown.view import Folder, Node
@@ -59,7 +60,8 @@ class InodeTable:
         self._lookups: dict[int, int] = {}
         """Only of those that are not 1: of most names there is one for as long as the kernel knows them."""
         self._retired: set[int] = set()
-        self._by_key: dict[bytes, int] = {}
+        self._keys = Keys(self._places)
+        """Of those that are not retired."""
         self._bytes = 0
         """Of all places."""
         self._next = ROOT + 1
@@ -70,7 +72,10 @@ class InodeTable:
         """Go on where another table was; before anything else is asked."""
         self._places, self._lookups, self._retired, self._next = remembered
         self._bytes = sum(map(len, self._places.values()))
-        self._by_key = {key_of(place): nodeid for nodeid, place in self._places.items() if nodeid not in self._retired}
+        self._keys = Keys(self._places)
+        for nodeid, place in self._places.items():
+            if nodeid not in self._retired:
+                self._keys.add(key_of(place), nodeid)
 
     def __len__(self) -> int:
         """How many slots."""
@@ -87,13 +92,14 @@ class InodeTable:
         told: list[int] = []
         counted: list[int] = []
         with self._lock:
-            by_key, known = self._by_key, self._places
+            keys, known = self._keys, self._places
             for place in pack(self._journal.number(standing)):
                 key = key_of(place)
-                nodeid = by_key.get(key)
-                if nodeid is None:
-                    by_key[key] = nodeid = self._next
+                nodeid = keys.find(key)
+                if not nodeid:
+                    nodeid = self._next
                     known[nodeid] = place
+                    keys.add(key, nodeid)
                     self._next += 1
                     self._bytes += len(place)
                     told.append(nodeid)
@@ -152,12 +158,12 @@ class InodeTable:
         return gone
 
     def _drop(self, nodeid: int, place: bytes) -> None:
-        del self._places[nodeid]
-        self._bytes -= len(place)
         if nodeid in self._retired:
             self._retired.remove(nodeid)
-        elif self._by_key.get(key := key_of(place)) == nodeid:
-            del self._by_key[key]
+        else:
+            self._keys.remove(key_of(place), nodeid)
+        del self._places[nodeid]
+        self._bytes -= len(place)
 
     def retire(self, nodeid: int) -> None:
         """Let no further lookup find this slot: the next one gives what it stands for another nodeid, a twin with the
@@ -166,7 +172,7 @@ class InodeTable:
             place = self._places.get(nodeid)
             if place is not None and nodeid not in self._retired:
                 self._retired.add(nodeid)
-                del self._by_key[key_of(place)]
+                self._keys.remove(key_of(place), nodeid)
                 self._journal.retired([nodeid])
 
     def is_retired(self, nodeid: int) -> bool:
@@ -176,7 +182,7 @@ class InodeTable:
     def current(self, nodeid: int) -> int:
         """The nodeid that a lookup gives for what `nodeid` stands for: itself, or a twin; 0 for a new one."""
         place = self._places.get(nodeid)
-        return 0 if place is None else self._by_key.get(key_of(place), 0)
+        return 0 if place is None else self._keys.find(key_of(place))
 
     def moment(self, standing: Standing) -> int:
         """A number, greater than 0, for where the root stands: the same one as long as it stands there."""

@@ -17,7 +17,8 @@ asks for it. A ledger writes down the same bytes, so a new server takes them as 
                 name by which it was last looked up, UTF-8
                 a NUL and the target of a symlink, or the word of a folder
 
-What a file or symlink *is* are the first 49 bytes (its `key_of`): the whole digest, never a part or a hash of it.
+What a file or symlink *is* are the first 49 bytes (its `key_of`), with the whole digest. It is the whole key that is
+compared, never a part or a hash of it.
 
 Threads: pure functions.
 """
@@ -117,7 +118,7 @@ def packed_entries(
 
 def key_of(place: bytes) -> bytes:
     """What tells one slot from another: of a directory its parent, its name and its digest."""
-    if place[0] & _KIND in (_FILE, _SYMLINK):
+    if place[0] & 1:  # a file or a symlink: asked for each name of a first walk
         return place[:_IDENTITY_BYTES]
     name, _, _ = place[_name_at(place) :].partition(b"\0")
     return bytes((place[0] & _KIND,)) + place[1 : 1 + DIGEST_BYTES] + place[_PARENT_AT : _HEAD.size] + name
