@@ -110,20 +110,17 @@ class Ledger(Journal):
     def remembered(self, nodeids: Sequence[int], lookups: Sequence[int], places: Sequence[bytes]) -> None:
         """The kernel is about to be told of slots that are new, or other than before."""
         with self._lock:
-            if nodeids:
-                self._append(records.slots(nodeids, lookups, places))
+            self._append(records.slots(nodeids, lookups, places))
 
     def looked_up(self, nodeids: Sequence[int], lookups: Sequence[int]) -> None:
         """The kernel is about to be told of slots once more, or has given lookups back; 0: they are gone."""
         with self._lock:
-            if nodeids:
-                self._append(records.looked_up(nodeids, lookups))
+            self._append(records.looked_up(nodeids, lookups))
 
     def retired(self, nodeids: Sequence[int]) -> None:
         """No further lookup finds these slots."""
         with self._lock:
-            if nodeids:
-                self._append(records.retired(nodeids))
+            self._append(records.retired(nodeids))
 
     def opened(self) -> None:
         """A file more is opened."""
@@ -156,7 +153,7 @@ class Ledger(Journal):
         """Under the lock; in one write."""
         if not self._is_open:
             return
-        framed = b"".join([piece for record in written for piece in (_framed(record), record)])
+        framed = b"".join([_FRAME.pack(len(record), zlib.crc32(record)) + record for record in written])
         done = os.pwrite(self._fd, framed, self._size)
         if done != len(framed):
             raise OSError(f"the ledger took {done} of {len(framed)} bytes")
@@ -166,14 +163,15 @@ class Ledger(Journal):
 
     def is_long(self, live_bytes: int) -> bool:
         """See `Journal.is_long`."""
-        return len(self) > max(COMPACT_BYTES, COMPACT_FACTOR * live_bytes) or super().is_long(live_bytes)
+        size = self._size - self._start
+        return (size > COMPACT_BYTES and size > COMPACT_FACTOR * live_bytes) or super().is_long(live_bytes)
 
     def begin_anew(self, next_nodeid: int) -> None:
         """Begin with what is no slot. All that is written from now on is part of the list that is being made, and says
         nothing that the one before it does not say."""
         with self._lock:
             self._anew_at = self._size
-            self._used = {self._now}
+            self._used, self._latest = {self._now}, (None, NOWHERE)
             self._append(
                 *([] if self._begun is None else [records.begun(self._begun)]),
                 *self._standings(self._used),
@@ -193,7 +191,9 @@ class Ledger(Journal):
             numbers = {*map(standing_of, places)} - self._used - {NOWHERE}
             self._used |= numbers
             written = [*self._standings(numbers), records.slots(nodeids, lookups, places)]
-            self._append(*written, *([records.retired(retired)] if retired else []))
+            if retired:
+                written.append(records.retired(retired))
+            self._append(*written)
 
     def end_anew(self) -> None:
         """Switch to the list that was made. The moments that are kept for who has the root open come in their order."""
@@ -208,10 +208,6 @@ class Ledger(Journal):
     def _standings(self, numbers: Iterable[int]) -> list[bytes]:
         known = [(number, self._moments.standing(number)) for number in numbers]
         return [records.standing(number, standing) for number, standing in known if standing is not None]
-
-
-def _framed(record: bytes) -> bytes:
-    return _FRAME.pack(len(record), zlib.crc32(record))
 
 
 def _records(fd: int, at: int) -> Iterator[bytes]:

@@ -26,6 +26,7 @@ BEGUN, STANDING, NOW, SLOTS, LOOKED_UP, RETIRED, MODE, NEXT = range(1, 9)
 _NUMBER = Struct("<BQ")
 _MODE = Struct("<BQQ")
 _COUNT = Struct("<BI")
+_ONE = Struct("<BIQQ")
 _EACH, _LENGTH = "Q", "H"
 """Of arrays: nodeids and counts; bytes of a place, of which the longest has a target of 4,095."""
 
@@ -153,6 +154,8 @@ def slots(nodeids: Sequence[int], lookups: Sequence[int], places: Sequence[bytes
 
 def looked_up(nodeids: Sequence[int], lookups: Sequence[int]) -> bytes:
     """Slots are looked up so often; 0 times: gone."""
+    if len(nodeids) == 1:  # as by a walk, which is the most frequent
+        return _ONE.pack(LOOKED_UP, 1, nodeids[0], lookups[0])
     return _COUNT.pack(LOOKED_UP, len(nodeids)) + array(_EACH, nodeids).tobytes() + array(_EACH, lookups).tobytes()
 
 

@@ -32,6 +32,7 @@ from moorage.mount.shown.view import Folder, Node
 
 ROOT = 1
 """The nodeid of the root."""
+_MOST_MADE = 1024
 RENEWED_AT_ONCE = 1000
 """Slots that are written down again by one request, when the journal has become long: a third of a millisecond."""
 
@@ -64,6 +65,8 @@ class InodeTable:
         """Of those that are not retired."""
         self._bytes = 0
         """Of all places."""
+        self._made: dict[int, tuple[bytes, Slot]] = {}
+        """Of what was asked about last; a slot is what its place says, so it is as good as that."""
         self._next = ROOT + 1
         self._lock = threading.Lock()
         self._renewing: Iterator[int] | None = None
@@ -95,7 +98,7 @@ class InodeTable:
             keys, known = self._keys, self._places
             for place in pack(self._journal.number(standing)):
                 key = key_of(place)
-                nodeid = keys.find(key)
+                nodeid = keys.find(key, place)
                 if not nodeid:
                     nodeid = self._next
                     known[nodeid] = place
@@ -123,8 +126,11 @@ class InodeTable:
     def _tell(self, told: Sequence[int], counted: Sequence[int]) -> None:
         """Under the lock: write down slots that are new or other than before, and counts of others."""
         places, lookups = self._places, self._lookups
-        self._journal.remembered(told, [lookups.get(nodeid, 1) for nodeid in told], [places[nodeid] for nodeid in told])
-        self._journal.looked_up(counted, [lookups.get(nodeid, 1) for nodeid in counted])
+        if told:
+            counts = [lookups.get(nodeid, 1) for nodeid in told]
+            self._journal.remembered(told, counts, [places[nodeid] for nodeid in told])
+        if counted:
+            self._journal.looked_up(counted, [lookups.get(nodeid, 1) for nodeid in counted])
         self._renew()
 
     def get(self, nodeid: int) -> Slot | None:
@@ -132,7 +138,14 @@ class InodeTable:
         place = self._places.get(nodeid)
         if place is None:
             return None
-        return slot_of(nodeid, place, self._journal.standing(standing_of(place)), self._folder)
+        made = self._made.get(nodeid)
+        if made is not None and made[0] is place:
+            return made[1]
+        slot = slot_of(nodeid, place, self._journal.standing(standing_of(place)), self._folder)
+        if len(self._made) >= _MOST_MADE:
+            self._made.clear()
+        self._made[nodeid] = (place, slot)
+        return slot
 
     def lookups(self, nodeid: int) -> int:
         """How often the kernel was told of `nodeid` and has not given it back."""
@@ -153,7 +166,8 @@ class InodeTable:
                 elif count == 0:
                     gone.append(nodeid)
                     self._drop(nodeid, place)
-            self._journal.looked_up(list(left), list(left.values()))
+            if left:
+                self._journal.looked_up(list(left), list(left.values()))
             self._renew()
         return gone
 
@@ -182,7 +196,7 @@ class InodeTable:
     def current(self, nodeid: int) -> int:
         """The nodeid that a lookup gives for what `nodeid` stands for: itself, or a twin; 0 for a new one."""
         place = self._places.get(nodeid)
-        return 0 if place is None else self._keys.find(key_of(place))
+        return 0 if place is None else self._keys.find(key_of(place), place)
 
     def moment(self, standing: Standing) -> int:
         """A number, greater than 0, for where the root stands: the same one as long as it stands there."""

@@ -28,11 +28,13 @@ class Keys:
         self._others: dict[bytes, int] = {}
         """Those whose hash was taken."""
 
-    def find(self, key: bytes) -> int:
-        """The nodeid of `key`; 0 for none."""
+    def find(self, key: bytes, place: bytes) -> int:
+        """The nodeid of `key`, which is that of `place`; 0 for none."""
         nodeid = self._by_hash.get(_hash(key) & _60_BITS)
-        if nodeid is not None and key_of(self._places[nodeid]) == key:
-            return nodeid
+        if nodeid is not None:
+            known = self._places[nodeid]
+            if known == place or key_of(known) == key:
+                return nodeid
         return self._others.get(key, 0) if self._others else 0
 
     def add(self, key: bytes, nodeid: int) -> None:
