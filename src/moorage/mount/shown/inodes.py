@@ -78,7 +78,7 @@ class InodeTable:
         self._keys = Keys(self._places)
         for nodeid, place in self._places.items():
             if nodeid not in self._retired:
-                self._keys.add(key_of(place), nodeid)
+                self._keys.claim(key_of(place), place, nodeid)
 
     def __len__(self) -> int:
         """How many slots."""
@@ -98,11 +98,9 @@ class InodeTable:
             keys, known = self._keys, self._places
             for place in pack(self._journal.number(standing)):
                 key = key_of(place)
-                nodeid = keys.find(key, place)
-                if not nodeid:
-                    nodeid = self._next
+                nodeid = keys.claim(key, place, self._next)
+                if nodeid == self._next:
                     known[nodeid] = place
-                    keys.add(key, nodeid)
                     self._next += 1
                     self._bytes += len(place)
                     told.append(nodeid)
@@ -195,8 +193,9 @@ class InodeTable:
 
     def current(self, nodeid: int) -> int:
         """The nodeid that a lookup gives for what `nodeid` stands for: itself, or a twin; 0 for a new one."""
-        place = self._places.get(nodeid)
-        return 0 if place is None else self._keys.find(key_of(place), place)
+        with self._lock:
+            place = self._places.get(nodeid)
+            return 0 if place is None else self._keys.find(key_of(place), place)
 
     def moment(self, standing: Standing) -> int:
         """A number, greater than 0, for where the root stands: the same one as long as it stands there."""

@@ -37,10 +37,15 @@ class Keys:
                 return nodeid
         return self._others.get(key, 0) if self._others else 0
 
-    def add(self, key: bytes, nodeid: int) -> None:
-        """A key that is not there."""
-        if self._by_hash.setdefault(_hash(key) & _60_BITS, nodeid) != nodeid:
-            self._others[key] = nodeid
+    def claim(self, key: bytes, place: bytes, nodeid: int) -> int:
+        """The nodeid of `key`, which is that of `place`; from now on this one, which no key has, if there is none."""
+        if self._others and key in self._others:
+            return self._others[key]
+        found = self._by_hash.setdefault(_hash(key) & _60_BITS, nodeid)
+        if found == nodeid:
+            return nodeid
+        known = self._places[found]
+        return found if known == place or key_of(known) == key else self._others.setdefault(key, nodeid)
 
     def remove(self, key: bytes, nodeid: int) -> None:
         """It has this nodeid no longer, if it had."""

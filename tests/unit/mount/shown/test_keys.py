@@ -17,7 +17,7 @@ from moorage.mount.shown.slots import key_of, packed
 from moorage.mount.shown.view import View
 from tests.mount.fakes import FakeRepository
 
-ACTIONS = st.lists(st.tuples(st.sampled_from(["add", "remove"]), st.integers(0, 7)), max_size=40)
+ACTIONS = st.lists(st.tuples(st.sampled_from(["claim", "remove"]), st.integers(0, 7)), max_size=40)
 
 
 def place_of(number: int) -> bytes:
@@ -38,9 +38,11 @@ def test_it_is_a_dictionary(hashed: Callable[[bytes], int], actions: list[tuple[
         known, expected = Keys(places), dict[bytes, int]()
         for nodeid, (word, number) in enumerate(actions, ROOT + 1):
             key = key_of(PLACES[number])
-            if word == "add" and key not in expected:
+            if word == "claim" and key in expected:
+                assert known.claim(key, PLACES[number], nodeid) == expected[key]
+            elif word == "claim":
+                assert known.claim(key, PLACES[number], nodeid) == nodeid
                 places[nodeid] = PLACES[number]
-                known.add(key, nodeid)
                 expected[key] = nodeid
             elif word == "remove" and key in expected:
                 known.remove(key, expected[key] + 1)  # of another nodeid: nothing happens
