@@ -50,6 +50,8 @@ COMPACT_FACTOR = 3
 _FRAME = Struct("<II")
 _PUNCH_HOLE_KEEP_SIZE = 3
 _PIECE_BYTES = 1 << 20
+_GIVEN_BACK_AT_ONCE = 1 << 20
+"""Bytes; takes the system a fraction of a millisecond."""
 
 
 class Ledger(Journal):
@@ -68,6 +70,8 @@ class Ledger(Journal):
         """Records of all that is open."""
         self._anew_at = 0
         """Where the records start that are being made anew."""
+        self._given_back = RECORDS_AT
+        """Before that nothing is left of older ones."""
         self._opens = ledger_file.opens_in(fd)
         self._is_open = True
 
@@ -80,6 +84,7 @@ class Ledger(Journal):
             known.take(record)
             stop += _FRAME.size + len(record)
         os.ftruncate(fd, stop)
+        _give_back(fd, RECORDS_AT, start - RECORDS_AT)  # what the last server did not come to
         return cls(fd, known, start, stop), known
 
     def close(self) -> None:
@@ -195,15 +200,21 @@ class Ledger(Journal):
                 written.append(records.retired(retired))
             self._append(*written)
 
-    def end_anew(self) -> None:
-        """Switch to the list that was made. The moments that are kept for who has the root open come in their order."""
+    def end_anew(self) -> bool:
+        """Switch to the list that was made, and give the one before back, a part at a time. The moments that are kept
+        for who has the root open come in their order."""
         with self._lock:
-            self._append(*self._standings(self._moments.last()))
+            if self._start != self._anew_at:
+                self._append(*self._standings(self._moments.last()))
+                if self._is_open:
+                    ledger_file.set_start(self._fd, self._anew_at)
+                self._start, self._given_back = self._anew_at, RECORDS_AT
+            stop = min(self._given_back + _GIVEN_BACK_AT_ONCE, self._start)
             if self._is_open:
-                ledger_file.set_start(self._fd, self._anew_at)
-                _give_back(self._fd, RECORDS_AT, self._anew_at - RECORDS_AT)
-            self._start = self._anew_at
-        super().end_anew()
+                _give_back(self._fd, self._given_back, stop - self._given_back)
+            self._given_back = stop
+            is_all = stop == self._start
+        return is_all and super().end_anew()
 
     def _standings(self, numbers: Iterable[int]) -> list[bytes]:
         known = [(number, self._moments.standing(number)) for number in numbers]

@@ -244,6 +244,5 @@ class InodeTable:
             [places[nodeid] for nodeid in part],
             [nodeid for nodeid in part if nodeid in self._retired],
         )
-        if not length_hint(self._renewing):
+        if not length_hint(self._renewing) and self._journal.end_anew():
             self._renewing = None
-            self._journal.end_anew()

@@ -142,10 +142,11 @@ class Journal:
             if self._used is not None:
                 self._used.update(map(standing_of, places))
 
-    def end_anew(self) -> None:
-        """That was all."""
+    def end_anew(self) -> bool:
+        """That was all. False if it must be called once more, with the next request."""
         with self._lock:
             if self._used is not None:
                 self._moments.keep(self._used)
                 self._used, self._kept = None, len(self._moments)
                 self._latest = (None, NOWHERE)
+        return True

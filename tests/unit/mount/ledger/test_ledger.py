@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -266,6 +267,31 @@ def test_what_is_dead_is_given_back(live: Live, monkeypatch: pytest.MonkeyPatch)
     assert largest < 50_000
     assert os.fstat(live.fd).st_blocks * 512 < 100_000
     assert_same(live, live.again())
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_what_is_dead_is_given_back_in_parts(live: Live, monkeypatch: pytest.MonkeyPatch, dies: bool) -> None:
+    monkeypatch.setattr(ledgers, "_GIVEN_BACK_AT_ONCE", 16_384)
+    live.walk("a/sub/x")
+    for _ in range(2_000):
+        live.table.forget([(live.walk("b"), 1)])
+    held = [held_bytes(live)]
+    while live.ledger._start == ledger_file.RECORDS_AT:
+        part_of_it(live.table)
+    while live.table._renewing is not None and not dies:
+        held.append(held_bytes(live))
+        part_of_it(live.table)
+    if dies:
+        assert held_bytes(live) > 50_000
+        act(live, "restart", 0)
+    assert held_bytes(live) < 20_000
+    assert all(0 <= before - after <= 2 * 16_384 for before, after in pairwise(held))
+    assert dies or len(held) > 3
+    assert live.slots_again() == said(live.table)
+
+
+def held_bytes(live: Live) -> int:
+    return os.fstat(live.fd).st_blocks * 512
 
 
 def test_death_at_any_point_of_making_it_anew(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
