@@ -231,12 +231,13 @@ class InodeTable:
 
     def _renew(self) -> None:
         """Under the lock. In parts, since nobody is served meanwhile."""
-        if self._renewing is None:
+        renewing, self._renewing = self._renewing, None  # with a part that cannot be written all of it begins again
+        if renewing is None:
             if not self._journal.is_long(self._bytes):
                 return
             self._journal.begin_anew(self._next)
-            self._renewing = iter(list(self._places))
-        part = [nodeid for nodeid in islice(self._renewing, RENEWED_AT_ONCE) if nodeid in self._places]
+            renewing = iter(list(self._places))
+        part = [nodeid for nodeid in islice(renewing, RENEWED_AT_ONCE) if nodeid in self._places]
         places, lookups = self._places, self._lookups
         self._journal.renewed(
             part,
@@ -244,5 +245,5 @@ class InodeTable:
             [places[nodeid] for nodeid in part],
             [nodeid for nodeid in part if nodeid in self._retired],
         )
-        if not length_hint(self._renewing) and self._journal.end_anew():
-            self._renewing = None
+        if length_hint(renewing) or not self._journal.end_anew():
+            self._renewing = renewing

@@ -269,6 +269,41 @@ def test_what_is_dead_is_given_back(live: Live, monkeypatch: pytest.MonkeyPatch)
     assert_same(live, live.again())
 
 
+def filled(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Made anew, of which one part could not be written."""
+    for path in PATHS:
+        live.walk(path)
+    monkeypatch.setattr(inodes, "RENEWED_AT_ONCE", 2)
+    part_of_it(live.table)
+    with monkeypatch.context() as full:
+        full.setattr(os, "pwrite", lambda *_: 0)
+        with pytest.raises(OSError, match="took 0"):
+            part_of_it(live.table)
+    live.make_anew()
+    assert live.ledger._start > ledger_file.RECORDS_AT
+
+
+def test_a_part_that_cannot_be_written_is_not_left_out(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled(live, monkeypatch)
+    assert live.slots_again() == said(live.table)
+
+
+def test_control_whoever_goes_on_behind_it_leaves_it_out(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    renew = InodeTable._renew
+
+    def going_on(table: InodeTable) -> None:
+        before = table._renewing
+        try:
+            renew(table)
+        except OSError:
+            table._renewing = before
+            raise
+
+    monkeypatch.setattr(InodeTable, "_renew", going_on)
+    filled(live, monkeypatch)
+    assert len(live.slots_again()) < len(said(live.table))
+
+
 @pytest.mark.parametrize("dies", [False, True])
 def test_what_is_dead_is_given_back_in_parts(live: Live, monkeypatch: pytest.MonkeyPatch, dies: bool) -> None:
     monkeypatch.setattr(ledgers, "_GIVEN_BACK_AT_ONCE", 16_384)
