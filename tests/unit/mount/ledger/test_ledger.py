@@ -88,13 +88,16 @@ class Live:
 
     def again(self) -> Known:
         """What another server would know."""
-        return Ledger.load(os.dup(self.fd))[1]
+        ledger, known = Ledger.load(os.dup(self.fd))
+        ledger.close()
+        return known
 
     def table_again(self, fd: int | None = None) -> InodeTable:
         """Of another server."""
         ledger, known = Ledger.load(os.dup(self.fd if fd is None else fd))
         table = InodeTable(self.folder, ledger)
         table.restore(known.remembered)
+        ledger.close()
         return table
 
     def slots_again(self) -> dict[int, object]:
