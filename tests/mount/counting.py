@@ -85,7 +85,7 @@ def main() -> None:
     if "drop-pages" in broken:
         vars(operations)["_FILE_FLAGS"] = wire.OpenFlag.NOFLUSH
     if "forget-names" in broken:
-        vars(operations)["FOREVER_S"] = 0
+        vars(operations)["FOREVER"] = (0, 0)
     for flag, within_ns in (("never-burst", 0), ("always-burst", 1 << 62)):
         if flag in broken:
             vars(lifetimes)["_WITHIN_NS"] = within_ns

@@ -108,6 +108,25 @@ def test_control_without_bursts_each_walk_asks(count_it: CountIt) -> None:
         assert asked["LOOKUP"] >= 500
 
 
+@needs_tool("ls")
+@pytest.mark.parametrize(("flag", "asks_each"), [("always-burst", False), ("never-burst", True)])
+def test_in_a_burst_a_listing_of_the_root_spares_its_walks(
+    count_it: CountIt,
+    flag: str,
+    asks_each: bool,
+) -> None:
+    with count_it(flag) as mount:
+        build.branch(mount.handle, "prod", {f"file-{number:04}": b"%d" % number for number in range(2000)})
+        os.stat(mount.path / "file-0000")
+        with mount.asked() as asked:
+            subprocess.run(["ls", "-l", mount.path], check=True, stdout=subprocess.DEVNULL)
+        assert (asked["LOOKUP"] >= 2000) == asks_each
+        assert asks_each or asked["LOOKUP"] < 1000
+        build.branch(mount.handle, "prod", {"file-0000": b"moved"})
+        eventually(lambda: (mount.path / "file-0000").read_bytes() == b"moved")
+        assert os.listdir(mount.path) == ["file-0000"]
+
+
 def test_control_without_lifetimes_every_name_is_asked_for(count_it: CountIt) -> None:
     with count_it("forget-names") as mount:
         place = mount.path / "models/config/deep/leaf"

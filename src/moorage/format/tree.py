@@ -34,7 +34,7 @@ DIGEST_CONTEXT = "moorage 2026-11 directory digest v1"
 _MIN_RUN = 1_024
 
 
-class _Row(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+class _Row(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=False):
     name: str
     kind: int
     digest: bytes
@@ -96,7 +96,7 @@ def _decode_leaf(data: bytes) -> Tree:
         raise FormatError("not a tree object: not in canonical form")
     if len(leaf.rows) > MAX_TREE_ENTRIES:
         raise FormatError(f"not a tree object: {len(leaf.rows)} entries in one object")
-    return Tree(tuple([_entry(row) for row in leaf.rows]))
+    return Tree(tuple(_entries(leaf.rows)))
 
 
 def _decode_fork(data: bytes) -> TreeFork:
@@ -122,20 +122,28 @@ def _row(entry: Entry) -> _Row:
     )
 
 
-def _entry(row: _Row) -> Entry:
-    kind = _KINDS.get(row.kind)
-    if kind is None:
-        raise NewerFormatError(f"unknown kind of entry: {row.kind}", hint="upgrade moorage")
-    return Entry(
-        row.name,
-        kind,
-        ContentDigest(row.digest),
-        _object_id(kind, row.object) if row.object else None,
-        row.size_bytes,
-        row.first_stored_ns,
-        row.executable,
-        row.target,
-    )
+def _entries(rows: list[_Row]) -> list[Entry]:
+    entries, time_ns = [], 0
+    for row in rows:
+        kind = _KINDS.get(row.kind)
+        if kind is None:
+            raise NewerFormatError(f"unknown kind of entry: {row.kind}", hint="upgrade moorage")
+        if row.first_stored_ns != time_ns:
+            time_ns = row.first_stored_ns  # kept once for all that came with one commit
+        id = _object_id(kind, row.object) if row.object else None
+        entries.append(
+            Entry(
+                row.name,
+                kind,
+                ContentDigest(row.digest),
+                id,
+                row.size_bytes,
+                time_ns,
+                row.executable,
+                row.target,
+            )
+        )
+    return entries
 
 
 def _object_id(kind: EntryKind, raw: bytes) -> ObjectId:

@@ -16,6 +16,8 @@ from blake3 import blake3
 from moorage.errors import InvalidInputError
 
 DIGEST_BYTES = 32
+_make = bytes.__new__
+"""Trees are made of millions of ids; asking for it by `super()` takes as long again."""
 SHORT_HEX_LENGTH = 12
 """Hexadecimal digits shown to people; a prefix this long is unique in any repository that fits on a disk."""
 
@@ -29,7 +31,7 @@ class Digest(bytes):
         """Check the length. Raises `InvalidInputError`."""
         if len(raw) != DIGEST_BYTES:
             raise InvalidInputError(f"a {cls.__name__} is {DIGEST_BYTES} bytes, not {len(raw)}")
-        return super().__new__(cls, raw)
+        return _make(cls, raw)
 
     @classmethod
     def of(cls, data: bytes | bytearray | memoryview) -> Self:

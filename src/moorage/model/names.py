@@ -103,6 +103,8 @@ def check_entry_name(name: str) -> str:
     """Return `name` if an entry of a tree may be called so. Raises `InvalidInputError`."""
     if name in ("", ".", "..") or "/" in name or "\0" in name:
         raise InvalidInputError(f"{name!r} cannot name an entry of a tree", name=name)
+    if name.isascii() and len(name) <= MAX_ENTRY_NAME_BYTES:
+        return name  # of which there are millions
     try:
         length = len(name.encode("utf-8"))
     except UnicodeEncodeError as error:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace as changed
 
 from moorage.errors import FormatError
 from moorage.format.recipe import encode_recipe
@@ -88,7 +89,7 @@ def test_a_snapshot_that_lies_about_its_tree(handle: RepositoryHandle, said: dic
 def test_an_entry_that_lies_about_its_directory(handle: RepositoryHandle, said: dict[str, object]) -> None:
     def make(writer: ObjectWriter) -> Entry:
         inner = directory(writer, "d", [file(writer)])
-        return directory(writer, "root", [replace(inner, **said)])  # type: ignore[arg-type]  # as the caller says
+        return directory(writer, "root", [changed(inner, **said)])
 
     head(handle, make)
     assert wrong(check(handle)) == ("tree", ("main:d",))
@@ -97,7 +98,7 @@ def test_an_entry_that_lies_about_its_directory(handle: RepositoryHandle, said: 
 def test_two_entries_that_say_different_things_of_one_directory(handle: RepositoryHandle) -> None:
     def make(writer: ObjectWriter) -> Entry:
         inner = directory(writer, "d", [file(writer)])
-        return directory(writer, "root", [inner, replace(inner, name="liar", size_bytes=5)])
+        return directory(writer, "root", [inner, changed(inner, name="liar", size_bytes=5)])
 
     head(handle, make)
     assert wrong(check(handle)) == ("tree", ("main:d", "main:liar"))
@@ -105,7 +106,7 @@ def test_two_entries_that_say_different_things_of_one_directory(handle: Reposito
 
 def test_a_recipe_that_makes_another_file_than_its_entry_says(handle: RepositoryHandle) -> None:
     """Every chunk is right; only who makes the file sees it."""
-    head(handle, lambda w: directory(w, "root", [replace(file(w), digest=ContentDigest.of(b"another"))]))
+    head(handle, lambda w: directory(w, "root", [changed(file(w), digest=ContentDigest.of(b"another"))]))
     assert check(handle).ok
     report = check(handle, data=True)
     assert wrong(report) == ("recipe", ("main:f",))
@@ -115,7 +116,7 @@ def test_a_recipe_that_makes_another_file_than_its_entry_says(handle: Repository
 def test_two_entries_that_say_different_things_of_one_file(handle: RepositoryHandle) -> None:
     def make(writer: ObjectWriter) -> Entry:
         right = file(writer)
-        return directory(writer, "root", [right, replace(right, name="liar", digest=ContentDigest.of(b"another"))])
+        return directory(writer, "root", [right, changed(right, name="liar", digest=ContentDigest.of(b"another"))])
 
     head(handle, make)
     for data in (False, True):
@@ -130,9 +131,9 @@ def test_each_file_is_hashed_once(handle: RepositoryHandle) -> None:
 
 
 def test_an_entry_that_lies_about_the_length_of_a_file(handle: RepositoryHandle) -> None:
-    head(handle, lambda w: directory(w, "root", [replace(file(w), size_bytes=1999)]))
+    head(handle, lambda w: directory(w, "root", [changed(file(w), size_bytes=1999)]))
     assert wrong(check(handle)) == ("recipe", ("main:f",))
-    head(handle, lambda w: directory(w, "root", [replace(file(w, "g", b"123"), size_bytes=4)]))
+    head(handle, lambda w: directory(w, "root", [changed(file(w, "g", b"123"), size_bytes=4)]))
     assert wrong(check(handle)) == ("chunk", ("main:g",))
 
 
@@ -182,7 +183,7 @@ def test_a_recipe_of_the_wrong_level(handle: RepositoryHandle) -> None:
 
 def test_a_chunk_that_was_never_stored(handle: RepositoryHandle) -> None:
     entry = Entry("f", EntryKind.FILE, ContentDigest.of(b"never"), None, 5, FIRST_STORED_NS)
-    head(handle, lambda w: directory(w, "root", [entry, replace(entry, name="g")]))
+    head(handle, lambda w: directory(w, "root", [entry, changed(entry, name="g")]))
     (problem,) = check(handle).problems
     assert (problem.kind, problem.what) == (ProblemKind.MISSING_OBJECT, f"chunk {ChunkId.of(b'never').hex()}")
     assert problem.affected == ("main:f", "main:g")
@@ -290,7 +291,7 @@ def test_one_directory_under_very_many_names_is_read_once(handle: RepositoryHand
         here = file(writer, data=b"1")
         for level in range(12):
             # 2 ** 12 paths, 12 directories.
-            here = directory(writer, f"d{level}", [replace(here, name="a"), replace(here, name="b")])
+            here = directory(writer, f"d{level}", [changed(here, name="a"), changed(here, name="b")])
         return directory(writer, "root", [here])
 
     head(handle, make)
@@ -308,7 +309,7 @@ def test_damage_under_more_paths_than_there_is_time_for(
     def make(writer: ObjectWriter) -> Entry:
         here = Entry("f", EntryKind.FILE, ContentDigest.of(b"never"), None, 5, FIRST_STORED_NS)
         for level in range(60):
-            here = directory(writer, f"d{level}", [replace(here, name="a"), replace(here, name="b")])
+            here = directory(writer, f"d{level}", [changed(here, name="a"), changed(here, name="b")])
         return directory(writer, "root", [here])
 
     head(handle, make)

@@ -9,6 +9,9 @@ then, the kernel may keep the answer for the shortest time that it can measure: 
 is bounded by the clock, not by anything that would have to arrive: a move is seen at most two ticks late (8 ms at the
 usual 250 ticks a second, 20 ms at 100), whatever happens to the server or to storage. All else is asked each time.
 
+`ls -l` walks to each name once. In a burst a listing hands names out for that time too, so that the walks to them do
+not come here at all, and the burst goes on.
+
 Threads: any; an append to a bounded deque is one step under the interpreter's lock, and an error of one in the count
 moves nothing but where a burst begins.
 """
@@ -43,3 +46,12 @@ class Bursts:
             self._until_ns = now_ns + _LASTS_NS
         self._walks.append(now_ns)
         return TICK_NS if now_ns < self._until_ns else 0
+
+    def listed(self) -> int:
+        """A page of a listing is asked for, with lookups; for how many nanoseconds its names may be kept. In a burst
+        they stand for so many walks."""
+        now_ns = self._clock_ns()
+        if now_ns >= self._until_ns:
+            return 0
+        self._until_ns = now_ns + _LASTS_NS
+        return TICK_NS

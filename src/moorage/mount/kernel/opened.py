@@ -20,9 +20,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 
+from moorage.mount.shown.attributes import ROOT_INODE
 from moorage.mount.shown.following import Standing
 from moorage.mount.shown.inodes import ROOT, InodeTable
-from moorage.mount.shown.view import ROOT_INODE, Listing, Node, Reader, View
+from moorage.mount.shown.view import Listing, Node, Reader, View
 
 MOST_MOMENTS = 1024
 """Of the root, for those who have had it open since before this server began."""

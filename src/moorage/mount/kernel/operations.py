@@ -9,7 +9,7 @@ How long the kernel may keep what it is told:
 * The first-level names of a mount that follows a branch, and names that mean a branch where everything is mounted: not
   at all, or a tick of the clock while they come in bursts (see `lifetimes`). A walk through one is a LOOKUP, and that
   is where a moved branch is noticed. `View.is_lasting` knows them.
-* Names of files where opens are written down: not at all (see `provenance`).
+* Names of files where opens are written down: not at all (see `provenance`), not even in a burst.
 * Everything else, for good: names below the root (also those that are not there), all attributes, listings, symlink
   targets, pages. Nodeids are content, so none of it can become wrong. The root's own attributes are among these: a
   lifetime of 0 there would cost a GETATTR at each walk.
@@ -33,7 +33,7 @@ from moorage.mount.kernel.opened import OpenDirectories, OpenFiles
 from moorage.mount.kernel.passthrough import OpenModes
 from moorage.mount.kernel.provenance import Provenance
 from moorage.mount.kernel.unthinking import Handler, Reply, without_thought
-from moorage.mount.kernel.wire import FOREVER_S, Opcode, OpenFlag
+from moorage.mount.kernel.wire import FOREVER, Lifetime, Opcode, OpenFlag
 from moorage.mount.shown.following import Standing
 from moorage.mount.shown.inodes import ROOT, InodeTable
 from moorage.mount.shown.sticky import Holds
@@ -43,6 +43,7 @@ _WRITE_FLAGS = os.O_ACCMODE | os.O_TRUNC | os.O_CREAT | os.O_APPEND
 _FILE_FLAGS = OpenFlag.KEEP_CACHE | OpenFlag.NOFLUSH
 _PASSTHROUGH_FLAGS = OpenFlag.PASSTHROUGH | OpenFlag.NOFLUSH
 _DIRECTORY_FLAGS = OpenFlag.CACHE_DIR | OpenFlag.KEEP_CACHE
+_NO_TIME: Lifetime = (0, 0)
 _NAMES = {int(opcode): opcode.name for opcode in Opcode}
 
 
@@ -69,7 +70,7 @@ class Operations:
         self._provenance = provenance
         self._files = OpenFiles(lambda nodeid: view.open(self._node(nodeid)))
         self._directories = OpenDirectories(view, table, self._node, {} if moments is None else moments)
-        self._listings = Listings(view, table, owner, self._is_kept)
+        self._listings = Listings(view, table, owner, self._is_kept, self._kept_all)
         self.failures = Failures()
         """What went wrong so far."""
         self._holds = holds
@@ -210,6 +211,7 @@ class Operations:
             reader.close()
             return errno.ESTALE
         self._files.enter(nodeid, reader)
+        self._table.renew()  # an open is written down too, and may be all that ever happens
         if self._provenance is not None:
             self._provenance.opened(buffer, nodeid, node, self._standing(nodeid, node, buffer))
         # Nothing but the end of a hold is looked up by the handle of a file.
@@ -260,18 +262,35 @@ class Operations:
 
     def _is_kept(self, directory: Node, node: Node) -> bool:
         """Whether the kernel may keep the name of a node for good."""
-        if self._provenance is not None and node.kind is EntryKind.FILE:
-            return False  # an open has to be a walk
+        # Of a directory in a tree `_kept_all` must say the same of all.
+        if self._is_traced(node):
+            return False
         return self._view.is_lasting(directory, node)
+
+    def _is_traced(self, node: Node) -> bool:
+        """Whether an open of it has to be a walk, so that it is known by which name it was opened."""
+        return self._provenance is not None and node.kind is EntryKind.FILE
+
+    def _kept_all(self, directory: Node) -> Lifetime | None:
+        """How long the kernel may keep every name of a directory, of which it gets a page; None if not all, or not at
+        all."""
+        if self._provenance is not None or directory.folder is not None:
+            return None
+        if self._view.is_lasting(directory):
+            return FOREVER
+        kept_ns = 0 if self._bursts is None else self._bursts.listed()
+        # Whoever opened the root reads it as it stood then; what he is listed is what a walk finds as long as it stands
+        # there now.
+        return (0, kept_ns) if kept_ns and self._view.root().standing == directory.standing else None
 
     def _looked_up(self, parent: int, directory: Node, name: str, node: Node) -> bytes:
         """The entry of what was walked to."""
-        valid_s = valid_ns = 0
+        lifetime = _NO_TIME
         if self._is_kept(directory, node):
-            valid_s = FOREVER_S
-        elif self._bursts is not None and not self._view.is_lasting(directory, node):
-            valid_ns = self._bursts.walked()
-        return wire.entry(self._table.remember(parent, name, node), valid_s, self._attributes(node), valid_ns)
+            lifetime = FOREVER
+        elif self._bursts is not None and not self._is_traced(node) and not self._view.is_lasting(directory, node):
+            lifetime = (0, self._bursts.walked())
+        return wire.entry(self._table.remember(parent, name, node), lifetime, self._attributes(node))
 
     def _releasedir(self, nodeid: int, buffer: wire.Buffer, _length: int) -> Reply:
         self._directories.leave(nodeid, wire.HANDLE_IN.unpack_from(buffer, wire.BODY)[0])
@@ -294,9 +313,9 @@ class Operations:
         hold = None if self._holds is None or walk is None else self._holds.of(_caller_of(walk))
         if hold is not None and hold.standing is not None:
             return hold.standing
-        top, slot = self._table.top(nodeid), self._table.get(nodeid)
-        if top is not None and top.node.standing is not None:
-            return top.node.standing
+        above, slot = self._table.standing_above(nodeid), self._table.get(nodeid)
+        if above is not None:
+            return above
         return None if slot is not None and slot.is_shared else node.standing
 
     def _getxattr(self, nodeid: int, buffer: wire.Buffer, length: int) -> Reply:

@@ -32,7 +32,7 @@ def serve(view: View, place: Place, ready: Ready) -> None:
         fd, agreed = begin(place)
         device = device_of(place)
         backings = backings_of(fd, agreed, place)
-        operations = operations_of(view, place, InodeTable(), OpenModes(backings))
+        operations = operations_of(view, place, InodeTable(view.folder), OpenModes(backings))
         session = Session(fd, operations, patience=place.patience)
         session.start(wakeups.ended)
         device, has_ended = device_of(place), False

@@ -41,6 +41,8 @@ Source: `include/uapi/linux/fuse.h`, protocol 7.31 to 7.45; no layout used here 
 from __future__ import annotations
 
 import enum
+import stat
+from collections.abc import Iterable
 from struct import Struct
 from typing import TypeAlias
 
@@ -48,6 +50,8 @@ from moorage.mount.host.owner import Owner
 
 Buffer: TypeAlias = "bytes | bytearray | memoryview"
 """What a request lies in."""
+Lifetime: TypeAlias = tuple[int, int]
+"""For how long the kernel may keep a name: seconds, and nanoseconds."""
 
 MAJOR = 7
 MINOR = 40
@@ -59,6 +63,7 @@ BODY = 40
 """Where a request's body starts: after its header."""
 FOREVER_S = 1 << 30
 """34 years: longer than a mount lives, and safe in the kernel's arithmetic on every machine."""
+FOREVER: Lifetime = (FOREVER_S, 0)
 NAME_MAX_BYTES = 255
 
 
@@ -213,8 +218,15 @@ STATFS_OUT = Struct("=QQQQQIII28x")
 """Blocks, free, available, files, free files, block size, longest name, fragment size."""
 DIRENT = Struct("=QQII")
 ENTRY_BYTES = ENTRY_HEAD.size + ATTRIBUTES.size
-_DIRENTPLUS = Struct("=QQQQIIQQQQQQIIIIIIIIIIQQII")
-"""`ENTRY_HEAD`, `ATTRIBUTES` and `DIRENT`."""
+NO_ENTRY = bytes(ENTRY_BYTES)
+"""In place of a lookup, in READDIRPLUS: this name was not looked up."""
+_LIFETIMES = Struct("=QQQII")
+"""Of `ENTRY_HEAD`, all but the nodeid."""
+_TIMES = Struct("=QQQIII")
+_MODE = Struct("=IIIIIII")
+"""Of `ATTRIBUTES`, what most names of a directory have in common."""
+_LINES = [Struct(f"=Q{_LIFETIMES.size}sQQQ{_TIMES.size}s{_MODE.size}sQQII{padded}s") for padded in range(0, 257, 8)]
+"""`ENTRY_HEAD`, `ATTRIBUTES`, `DIRENT` and a name, by the length of that in words."""
 _PADDING = [bytes(-size % 8) for size in range(8)]
 STATX_OUT_HEAD = Struct("=QII16x")
 """Attributes stay valid for (s, ns), flags."""
@@ -229,6 +241,11 @@ BLOCK_BYTES = 4096
 def name(buffer: Buffer, length: int, start: int = BODY) -> bytes:
     """The name that ends a request of `length` bytes, without its NUL."""
     return bytes(buffer[start : length - 1])
+
+
+def _times(time_ns: int) -> bytes:
+    seconds, nanoseconds = divmod(time_ns, 1_000_000_000)
+    return _TIMES.pack(seconds, seconds, seconds, nanoseconds, nanoseconds, nanoseconds)
 
 
 def attributes(ino: int, size_bytes: int, time_ns: int, mode: int, nlink: int, owner: Owner) -> bytes:
@@ -254,9 +271,9 @@ def attributes(ino: int, size_bytes: int, time_ns: int, mode: int, nlink: int, o
     )
 
 
-def entry(nodeid: int, name_valid_s: int, packed_attributes: bytes, name_valid_ns: int = 0) -> bytes:
+def entry(nodeid: int, lifetime: Lifetime, packed_attributes: bytes) -> bytes:
     """Pack the answer to a lookup; the attributes are valid for good."""
-    return ENTRY_HEAD.pack(nodeid, 0, name_valid_s, FOREVER_S, name_valid_ns, 0) + packed_attributes
+    return ENTRY_HEAD.pack(nodeid, 0, lifetime[0], FOREVER_S, lifetime[1], 0) + packed_attributes
 
 
 def attr(packed_attributes: bytes) -> bytes:
@@ -297,31 +314,38 @@ def dirent(ino: int, next_position: int, raw_name: bytes, mode: int) -> bytes:
     return DIRENT.pack(ino, next_position, size, mode >> 12) + raw_name + _PADDING[size & 7]
 
 
-def direntplus(
-    nodeid: int,
-    ino: int,
-    size_bytes: int,
-    time_ns: int,
-    mode: int,
-    nlink: int,
+def direntsplus(
+    nodeids: Iterable[int],
+    attributes: Iterable[tuple[int, int, int, int]],
+    raw_names: Iterable[bytes],
+    position: int,
     owner: Owner,
-    next_position: int,
-    raw_name: bytes,
-) -> bytes:
-    """Pack one line of a READDIRPLUS reply: what `entry`, of `attributes`, and `dirent` pack; valid for good. In one
-    step, since a listing is thousands of these."""
-    seconds, nanoseconds = divmod(time_ns, 1_000_000_000)
-    size = len(raw_name)
-    return (
-        _DIRENTPLUS.pack(
-            *(nodeid, 0, FOREVER_S, FOREVER_S, 0, 0),
-            *(ino, size_bytes, (size_bytes + 511) // 512, seconds, seconds, seconds),
-            *(nanoseconds, nanoseconds, nanoseconds, owner.shown(mode), nlink, owner.uid, owner.gid, 0, BLOCK_BYTES, 0),
-            *(ino, next_position, size, mode >> 12),
+    lifetime: Lifetime,
+) -> list[bytes]:
+    """Pack lines of a READDIRPLUS reply that come after `position`, of names with attributes (ino, size, time, mode):
+    what `entry`, of `attributes`, and `dirent` pack. A name with nodeid 0 is only listed.
+
+    A listing is thousands of these, so what they have in common is packed once."""
+    lifetimes = _LIFETIMES.pack(0, lifetime[0], FOREVER_S, lifetime[1], 0)
+    modes: dict[int, bytes] = {}
+    lines, last_ns, times = [], -1, b""
+    for nodeid, (ino, size_bytes, time_ns, mode), raw_name in zip(nodeids, attributes, raw_names, strict=True):
+        position += 1
+        if not nodeid:
+            lines.append(NO_ENTRY + dirent(ino, position, raw_name, mode))
+            continue
+        if time_ns != last_ns:
+            last_ns, times = time_ns, _times(time_ns)
+        shown = modes.get(mode)
+        if shown is None:
+            links = 2 if stat.S_ISDIR(mode) else 1
+            shown = modes[mode] = _MODE.pack(owner.shown(mode), links, owner.uid, owner.gid, 0, BLOCK_BYTES, 0)
+        size, blocks = len(raw_name), (size_bytes + 511) // 512
+        pack = _LINES[size + 7 >> 3].pack
+        lines.append(
+            pack(nodeid, lifetimes, ino, size_bytes, blocks, times, shown, ino, position, size, mode >> 12, raw_name)
         )
-        + raw_name
-        + _PADDING[size & 7]
-    )
+    return lines
 
 
 def looked_up(reply: bytes) -> list[tuple[int, int]]:

@@ -16,7 +16,7 @@ from struct import Struct
 
 from moorage.errors import FormatError
 
-VERSION = 1
+VERSION = 2
 VERSION_FIELD = "ledger_version"
 """Tells the error for a ledger of another version from others."""
 RECORDS_AT = 4096

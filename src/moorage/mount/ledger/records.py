@@ -1,33 +1,34 @@
 """How is each thing that a ledger holds written down, and read back?
 
 See `ledger` for what it is for. A record begins with its kind and packed numbers; where there is more to say,
-MessagePack follows: arrays, to which a field is only ever added at the end.
+MessagePack follows: arrays, to which a field is only ever added at the end. What is said of nodeids comes by the page
+of a listing, so such a record is about many: how many, all nodeids, all counts, and of slots all lengths and then what
+the table holds of each, as it is (`shown.slots`). So reading it back makes nothing of it, until somebody asks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from array import array
+from collections.abc import Sequence
 from struct import Struct
-from typing import NamedTuple
 
 import msgspec
 
-from moorage.model.digest import ContentDigest, RecipeId, SnapshotId, TreeId
+from moorage.model.digest import ContentDigest, SnapshotId, TreeId
 from moorage.model.refs import RefAction, RefKind, RefName, RefRecord
-from moorage.model.tree import Entry, EntryKind
 from moorage.mount.kernel.passthrough import OpenMode
 from moorage.mount.shown.following import Standing
-from moorage.mount.shown.inodes import ROOT, Slot, key_of
-from moorage.mount.shown.view import Folder, Node, View, folder_node
+from moorage.mount.shown.inodes import ROOT, Remembered
+from moorage.mount.shown.slots import NOWHERE
 from moorage.read.cached_file import Seen
 
-_KINDS = {int(kind): kind for kind in EntryKind}
-BEGUN, STANDING, NOW, SLOT, LOOKED_UP, RETIRED, MODE, NEXT = range(1, 9)
+BEGUN, STANDING, NOW, SLOTS, LOOKED_UP, RETIRED, MODE, NEXT = range(1, 9)
 _NUMBER = Struct("<BQ")
-_LOOKUPS = Struct("<BQQ")
-_SLOT = Struct("<BQQ?Q")
-NOWHERE = 0
-"""In the place of a standing's number: in no snapshot."""
+_MODE = Struct("<BQQ")
+_COUNT = Struct("<BI")
+_ONE = Struct("<BIQQ")
+_EACH, _LENGTH = "Q", "H"
+"""Of arrays: nodeids and counts; bytes of a place, of which the longest has a target of 4,095."""
 
 
 class Followed(msgspec.Struct, array_like=True):
@@ -104,30 +105,6 @@ class _Stood(msgspec.Struct, array_like=True):
     branch: str
 
 
-class _Place(msgspec.Struct, array_like=True):
-    """What a nodeid stands for."""
-
-    parent: int
-    name: str
-    """Empty where it is the entry's."""
-    inode: int
-    is_shared: bool
-    entry: _Entry | None
-    folder: str
-    """Its word, where there is no entry."""
-
-
-class _Entry(msgspec.Struct, array_like=True):
-    name: str
-    kind: int
-    digest: bytes
-    object: bytes | None
-    size_bytes: int
-    first_stored_ns: int
-    executable: bool
-    target: str
-
-
 class _Opened(msgspec.Struct, array_like=True):
     """How a nodeid is open."""
 
@@ -138,7 +115,6 @@ class _Opened(msgspec.Struct, array_like=True):
 _encode = msgspec.msgpack.Encoder().encode
 _read_begun = msgspec.msgpack.Decoder(Begun).decode
 _read_stood = msgspec.msgpack.Decoder(_Stood).decode
-_read_place = msgspec.msgpack.Decoder(_Place).decode
 _read_opened = msgspec.msgpack.Decoder(_Opened).decode
 
 
@@ -163,51 +139,42 @@ def now(number: int) -> bytes:
     return _NUMBER.pack(NOW, number)
 
 
-def slot(what: Slot, standing: int) -> bytes:
-    """A slot, last looked up at the standing of that number."""
-    node = what.node
-    entry = node.entry
-    written = None
-    if entry is not None:
-        written = _Entry(
-            entry.name,
-            int(entry.kind),
-            bytes(entry.digest),
-            None if entry.object is None else bytes(entry.object),
-            entry.size_bytes,
-            entry.first_stored_ns,
-            entry.executable,
-            entry.target,
+def slots(nodeids: Sequence[int], lookups: Sequence[int], places: Sequence[bytes]) -> bytes:
+    """Slots as `shown.slots` packs them, each looked up so often."""
+    return b"".join(
+        (
+            _COUNT.pack(SLOTS, len(nodeids)),
+            array(_EACH, nodeids).tobytes(),
+            array(_EACH, lookups).tobytes(),
+            array(_LENGTH, map(len, places)).tobytes(),
+            *places,
         )
-    word = "" if node.folder is None else node.folder.word
-    name = "" if entry is not None and entry.name == what.name else what.name
-    place = _Place(what.parent, name, node.inode, what.is_shared, written, word)
-    return _SLOT.pack(SLOT, what.nodeid, what.lookups, what.is_retired, standing) + _encode(place)
+    )
 
 
-def looked_up(nodeid: int, lookups: int) -> bytes:
-    """A slot is looked up so often; 0 times: it is gone."""
-    return _LOOKUPS.pack(LOOKED_UP, nodeid, lookups)
+def looked_up(nodeids: Sequence[int], lookups: Sequence[int]) -> bytes:
+    """Slots are looked up so often; 0 times: gone."""
+    if len(nodeids) == 1:  # as by a walk, which is the most frequent
+        return _ONE.pack(LOOKED_UP, 1, nodeids[0], lookups[0])
+    return _COUNT.pack(LOOKED_UP, len(nodeids)) + array(_EACH, nodeids).tobytes() + array(_EACH, lookups).tobytes()
 
 
-def retired(nodeid: int) -> bytes:
-    """No further lookup finds this slot."""
-    return _NUMBER.pack(RETIRED, nodeid)
+def retired(nodeids: Sequence[int]) -> bytes:
+    """No further lookup finds these slots."""
+    return _COUNT.pack(RETIRED, len(nodeids)) + array(_EACH, nodeids).tobytes()
+
+
+def next_nodeid(nodeid: int) -> bytes:
+    """No smaller one is free."""
+    return _NUMBER.pack(NEXT, nodeid)
 
 
 def mode(nodeid: int, what: OpenMode) -> bytes:
     """How a nodeid is open; 0 times: it is not."""
-    return _LOOKUPS.pack(MODE, nodeid, what.opens) + _encode(_Opened(what.backing, what.seen))
+    return _MODE.pack(MODE, nodeid, what.opens) + _encode(_Opened(what.backing, what.seen))
 
 
 # -- read back ---------------------------------------------------------------------------------------
-
-
-class _KnownSlot(NamedTuple):
-    lookups: int
-    is_retired: bool
-    standing: int
-    place: bytes
 
 
 class Known:
@@ -216,83 +183,84 @@ class Known:
     def __init__(self) -> None:
         """Nothing yet."""
         self.begun: Begun | None = None
-        self.standings: dict[int, bytes] = {}
+        self.standings: dict[int, Standing] = {}
         self.now = NOWHERE
-        self.next_nodeid = ROOT + 1
-        self._slots: dict[int, _KnownSlot] = {}
-        self._modes: dict[int, bytes] = {}
+        self.remembered = Remembered({}, {}, set(), ROOT + 1)
+        self.modes: dict[int, bytes] = {}
+        """Records, by nodeid."""
 
     def take(self, record: bytes) -> None:
         """Take in one more record."""
         kind = record[0]
         if kind == LOOKED_UP:
-            _, nodeid, lookups = _LOOKUPS.unpack(record)
-            if lookups == 0:
-                self._slots.pop(nodeid, None)
-            elif nodeid in self._slots:
-                self._slots[nodeid] = self._slots[nodeid]._replace(lookups=lookups)
-        elif kind == SLOT:
-            _, nodeid, lookups, is_retired, standing = _SLOT.unpack_from(record)
-            self._slots[nodeid] = _KnownSlot(lookups, is_retired, standing, record[_SLOT.size :])
-            self.next_nodeid = max(self.next_nodeid, nodeid + 1)
+            self._count(*_numbers(record, 2))
+        elif kind == SLOTS:
+            self._remember(record, *_numbers(record, 2))
+        elif kind == RETIRED:
+            self.remembered.retired.update(nodeid for nodeid in _numbers(record, 1)[0] if nodeid in self._places)
         elif kind == MODE:
-            _, nodeid, opens = _LOOKUPS.unpack_from(record)
-            self._modes[nodeid] = record
+            _, nodeid, opens = _MODE.unpack_from(record)
+            self.modes[nodeid] = record
             if opens == 0:
-                del self._modes[nodeid]
+                del self.modes[nodeid]
         elif kind == BEGUN:
             self.begun = _read_begun(record[1:])
         else:
             self._take_number(kind, _NUMBER.unpack_from(record)[1], record[_NUMBER.size :])
 
+    @property
+    def _places(self) -> dict[int, bytes]:
+        return self.remembered.places
+
+    def _count(self, nodeids: array[int], counts: array[int]) -> None:
+        places, lookups, retired, _ = self.remembered
+        for nodeid, count in zip(nodeids, counts, strict=True):
+            if nodeid not in places:
+                continue
+            lookups.pop(nodeid, None)
+            if count == 0:
+                del places[nodeid]
+                retired.discard(nodeid)
+            elif count > 1:
+                lookups[nodeid] = count
+
+    def _remember(self, record: bytes, nodeids: array[int], counts: array[int]) -> None:
+        count, lengths = len(nodeids), array(_LENGTH)
+        at = _COUNT.size + 2 * count * nodeids.itemsize
+        lengths.frombytes(record[at : at + count * lengths.itemsize])
+        at += count * lengths.itemsize
+        places = self._places
+        for nodeid, length in zip(nodeids, lengths, strict=True):
+            places[nodeid] = record[at : at + length]
+            at += length
+        self._count(nodeids, counts)
+        self._take_number(NEXT, max(nodeids) + 1, b"")
+
     def _take_number(self, kind: int, number: int, rest: bytes) -> None:
         if kind == STANDING:
-            self.standings[number] = rest
+            self.standings.pop(number, None)  # last is what was opened last
+            self.standings[number] = _standing_of(_read_stood(rest))
         elif kind == NOW:
             self.now = number
-        elif kind == RETIRED and number in self._slots:
-            self._slots[number] = self._slots[number]._replace(is_retired=True)
-        elif kind == NEXT:
-            self.next_nodeid = max(self.next_nodeid, number)
+        elif kind == NEXT and number > self.remembered.next_nodeid:
+            self.remembered = self.remembered._replace(next_nodeid=number)
 
-    def used(self) -> set[int]:
-        """Numbers of standings that must be kept."""
-        return {self.now} | {known.standing for known in self._slots.values()} - {NOWHERE}
 
-    def records(self, standings: list[int]) -> Iterator[bytes]:
-        """The shortest list that says the same, with these standings, in this order."""
-        if self.begun is not None:
-            yield begun(self.begun)
-        for number in standings:
-            yield _NUMBER.pack(STANDING, number) + self.standings[number]
-        yield now(self.now)
-        for nodeid, known in self._slots.items():
-            yield _SLOT.pack(SLOT, nodeid, *known[:3]) + known.place
-        yield from self._modes.values()
-        yield _NUMBER.pack(NEXT, self.next_nodeid)
+def open_mode(record: bytes) -> OpenMode:
+    """How a nodeid is open, by its record."""
+    opened = _read_opened(record[_MODE.size :])
+    return OpenMode(opened.backing, opened.seen, _MODE.unpack_from(record)[2])
 
-    def moments(self) -> dict[int, Standing]:
-        """All standings."""
-        return {number: _standing_of(_read_stood(stood)) for number, stood in self.standings.items()}
 
-    def slots(self, folder: Callable[[str], Folder]) -> Iterator[Slot]:
-        """All slots; `folder` finds one by its word."""
-        moments = self.moments()
-        for nodeid, known in self._slots.items():
-            place = _read_place(known.place)
-            node = _node_of(place, moments.get(known.standing), folder)
-            name = place.name or (node.entry.name if node.entry is not None else "")
-            slot = Slot(nodeid, key_of(place.parent, name, node), place.parent, name, node)
-            slot.lookups, slot.is_retired, slot.is_shared = known.lookups, known.is_retired, place.is_shared
-            yield slot
-
-    def modes(self) -> dict[int, OpenMode]:
-        """How which nodeids are open."""
-        found = {}
-        for nodeid, record in self._modes.items():
-            opened = _read_opened(record[_LOOKUPS.size :])
-            found[nodeid] = OpenMode(opened.backing, opened.seen, _LOOKUPS.unpack_from(record)[2])
-        return found
+def _numbers(record: bytes, lists: int) -> list[array[int]]:
+    """The lists of numbers with which a record about many nodeids begins."""
+    count, at, found = _COUNT.unpack_from(record)[1], _COUNT.size, []
+    for _ in range(lists):
+        numbers = array(_EACH)
+        numbers.frombytes(record[at : at + count * numbers.itemsize])
+        at += count * numbers.itemsize
+        found.append(numbers)
+    return found
 
 
 def _standing_of(stood: _Stood) -> Standing:
@@ -304,22 +272,3 @@ def _standing_of(stood: _Stood) -> Standing:
         stood.time_ns,
         stood.branch,
     )
-
-
-def _node_of(place: _Place, standing: Standing | None, folder: Callable[[str], Folder]) -> Node:
-    # A directory's inode is that of its place, which may be forgotten: the one that was told is kept.
-    written = place.entry
-    if written is None:
-        return folder_node(folder(place.folder), place.inode)
-    kind, raw = _KINDS[written.kind], written.object
-    entry = Entry(
-        written.name,
-        kind,
-        ContentDigest(written.digest),
-        None if raw is None else TreeId(raw) if kind is EntryKind.DIRECTORY else RecipeId(raw),
-        written.size_bytes,
-        written.first_stored_ns,
-        written.executable,
-        written.target,
-    )
-    return View.again(entry, place.inode, standing)

@@ -18,31 +18,22 @@ from __future__ import annotations
 
 import abc
 import errno
-import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple, Protocol
 
-from blake3 import blake3
-
 from moorage.format.stored import Bytes
 from moorage.model.digest import ContentDigest, TreeId
 from moorage.model.tree import Entry, EntryKind
+from moorage.mount.shown.attributes import DIRECTORY_MODE, ROOT_INODE, inode_of_content, inode_of_directory, mode_of
 from moorage.mount.shown.following import Root, Standing
 from moorage.mount.shown.sticky import Hold
 from moorage.read.cached_file import CachedFile
 
-ROOT_INODE = 1
+_DIRECTORY = EntryKind.DIRECTORY
 _OF_FOLDERS = ContentDigest.of(b"a directory that is in no tree")
 """What is in such a directory changes while it stays the same one."""
-_FILE_MODE = stat.S_IFREG | 0o444
-_PROGRAM_MODE = stat.S_IFREG | 0o555
-_DIRECTORY_MODE = stat.S_IFDIR | 0o555
-_SYMLINK_MODE = stat.S_IFLNK | 0o777
-_FILE, _DIRECTORY = EntryKind.FILE, EntryKind.DIRECTORY
-_ODD = 0x9E3779B97F4A7C15
-_64_BITS = (1 << 64) - 1
 
 XATTR_BLAKE3 = "user.moorage.blake3"
 XATTR_TREE = "user.moorage.tree"
@@ -259,7 +250,7 @@ class View:
         return Node(
             EntryKind.DIRECTORY,
             ROOT_INODE,
-            _DIRECTORY_MODE,
+            DIRECTORY_MODE,
             0,
             standing.time_ns,
             standing.digest,
@@ -290,31 +281,19 @@ class View:
         """The node of an entry of `directory`."""
         if isinstance(entry, Line):
             return entry.node
-        kind = entry.kind
-        if kind is _FILE:
-            mode = _PROGRAM_MODE if entry.executable else _FILE_MODE
-            inode = _inode_of_content(entry.digest, mode, entry.first_stored_ns)
-            size, tree = entry.size_bytes, None
-        elif kind is _DIRECTORY:
-            mode = _DIRECTORY_MODE
-            inode = _inode_of_directory(directory.inode, entry.name, entry.digest)
-            size, tree = 0, TreeId(entry.object) if entry.object is not None else None
-        else:
-            mode = _SYMLINK_MODE
-            inode = _inode_of_content(entry.digest, mode, entry.first_stored_ns)
-            size, tree = entry.size_bytes, None
-        return Node(kind, inode, mode, size, entry.first_stored_ns, entry.digest, entry, tree, directory.standing)
+        inode = inode_of_directory(directory.inode, entry.name, entry.digest) if entry.kind is _DIRECTORY else 0
+        return View.again(entry, inode, directory.standing)
 
     @staticmethod
     def again(entry: Entry, inode: int, standing: Standing | None) -> Node:
-        """The node of an entry that another process has looked up, in whatever directory."""
+        """The node of an entry that was looked up before; `inode` only of a directory, whose place it tells."""
         kind = entry.kind
-        tree, size, mode = None, entry.size_bytes, _SYMLINK_MODE
-        if kind is _FILE:
-            mode = _PROGRAM_MODE if entry.executable else _FILE_MODE
-        elif kind is _DIRECTORY:
-            mode, size = _DIRECTORY_MODE, 0
+        tree, size, mode = None, entry.size_bytes, mode_of(entry)
+        if kind is _DIRECTORY:
+            size = 0
             tree = TreeId(entry.object) if entry.object is not None else None
+        else:
+            inode = inode_of_content(entry.digest, mode, entry.first_stored_ns)
         return Node(kind, inode, mode, size, entry.first_stored_ns, entry.digest, entry, tree, standing)
 
     def open(self, node: Node) -> Reader:
@@ -345,12 +324,12 @@ class View:
 
 def folder_node(folder: Folder, inode: int) -> Node:
     """The node of a folder."""
-    return Node(EntryKind.DIRECTORY, inode, _DIRECTORY_MODE, 0, 0, _OF_FOLDERS, None, None, None, folder)
+    return Node(EntryKind.DIRECTORY, inode, DIRECTORY_MODE, 0, 0, _OF_FOLDERS, None, None, None, folder)
 
 
 def folder_in(here: Node, name: str, folder: Folder) -> Node:
     """The node of a folder that is called `name` in the folder of `here`."""
-    return folder_node(folder, _inode_of_directory(here.inode, name, _OF_FOLDERS))
+    return folder_node(folder, inode_of_directory(here.inode, name, _OF_FOLDERS))
 
 
 def no_xattr(name: str) -> int:
@@ -371,19 +350,3 @@ def _tree_of(directory: Node) -> TreeId:
     if directory.tree is None:
         raise NotADirectoryError(errno.ENOTDIR, "only directories have names in them")
     return directory.tree
-
-
-def _inode_of_content(digest: ContentDigest, mode: int, first_stored_ns: int) -> int:
-    """Quicker than a hash, and as well mixed as the digest; where it is no good number, hashed."""
-    inode = (int.from_bytes(digest[:8], "little") ^ mode << 44 ^ first_stored_ns * _ODD) & _64_BITS
-    return inode if inode > ROOT_INODE else _inode(digest)
-
-
-def _inode_of_directory(parent: int, name: str, digest: ContentDigest) -> int:
-    return _inode(digest + parent.to_bytes(8, "little") + name.encode("utf-8"))
-
-
-def _inode(content: bytes) -> int:
-    """64 bits of BLAKE3, never 0 (no inode) or 1 (the root)."""
-    inode = int.from_bytes(blake3(content).digest(length=8), "little")
-    return inode if inode > ROOT_INODE else inode + 2

@@ -36,7 +36,7 @@ from moorage.mount.kernel.session import Negotiated, Session
 from moorage.mount.kernel.wire import InitFlag
 from moorage.mount.ledger import file as ledger_file
 from moorage.mount.ledger.ledger import Ledger
-from moorage.mount.ledger.records import Begun, Followed
+from moorage.mount.ledger.records import Begun, Followed, open_mode
 from moorage.mount.request import MountRequest
 from moorage.mount.shown import revision as shown
 from moorage.mount.shown.following import Standing
@@ -156,25 +156,25 @@ class _Supervised:
             "resends": InitFlag.HAS_RESEND in agreed.flags,
         }
         self._channel.say({"mounted": mounted}, fd)
-        operations = kernel.operations_of(view, place, InodeTable(ledger), OpenModes(backings, ledger))
+        operations = kernel.operations_of(view, place, InodeTable(view.folder, ledger), OpenModes(backings, ledger))
         return _Served(Session(fd, operations, patience=place.patience), ledger, place, serving.device)
 
     def _next(self, place: Place, hydration: Hydration, ledger_fd: int, device: int) -> _Served:
         """Go on where the last server was."""
         ledger, known = Ledger.load(ledger_fd)
-        begun, moments = known.begun, known.moments()
+        begun, moments = known.begun, known.standings
         standing = moments.get(known.now)
         if begun is None or (standing is None and not self._request.is_everything):
             raise MountError("the last server died before it had mounted")
         what = Shown(standing, None if begun.followed is None else begun.followed.record())
         view = what.view(self._handle, hydration, self._moved(ledger), self._noted)
-        table = InodeTable(ledger)
-        table.restore(known.slots(view.folder), known.next_nodeid)
+        table = InodeTable(view.folder, ledger)
+        table.restore(known.remembered)
         has_backings = begun.takes_direct is not None and place.cache is not None
         modes = OpenModes(
             KernelBackings(device, takes_direct=bool(begun.takes_direct)) if has_backings else None, ledger
         )
-        modes.restore(known.modes())
+        modes.restore({nodeid: open_mode(record) for nodeid, record in known.modes.items()})
         operations = kernel.operations_of(view, place, table, modes, moments)
         return _Served(Session(device, operations, patience=place.patience), ledger, place, begun.device)
 

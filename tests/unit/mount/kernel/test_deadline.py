@@ -52,8 +52,9 @@ class Bench:
     def __init__(self, threads: int, *, is_watched: bool = True) -> None:
         self.kernel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.kernel.settimeout(TIMEOUT_S)
-        self.table = InodeTable()
-        self.operations = Operations(FakeRepository().fixed_view({"f": b"data", "d": {}}), self.table, Owner(0, 0))
+        view = FakeRepository().fixed_view({"f": b"data", "d": {}})
+        self.table = InodeTable(view.folder)
+        self.operations = Operations(view, self.table, Owner(0, 0))
         self.patience = Patience(10)
         patience = self.patience if is_watched else None
         self.session = Session(theirs.detach(), self.operations, threads=threads, patience=patience)
@@ -285,7 +286,7 @@ def test_under_load_every_request_is_answered_once(bench: Callable[..., Bench]) 
         answer(one.kernel)
     one.kernel.setblocking(True)
     # As many lookups count as the kernel was told of.
-    assert sum(slot.lookups for slot in one.table._slots.values()) == sum(error == 0 for error, _ in found)
+    assert sum(map(one.table.lookups, one.table._places)) == sum(error == 0 for error, _ in found)
 
 
 # -- who may answer ---------------------------------------------------------------------------------------

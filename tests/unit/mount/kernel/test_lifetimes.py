@@ -41,6 +41,24 @@ def test_a_burst_ends_by_itself() -> None:
     assert walks(bursts, clock, 20, TICK_NS) == [TICK_NS] * 8 + [0] * 12
 
 
+def test_a_listing_hands_names_out_in_a_burst_only_and_keeps_it_going() -> None:
+    clock = Clock()
+    bursts = Bursts(clock)
+    assert bursts.listed() == 0
+    walks(bursts, clock, 17, 0)
+    for _ in range(50):
+        assert bursts.listed() == TICK_NS
+        clock.now_ns += 29 * MS
+    clock.now_ns += 2 * MS
+    assert bursts.listed() == 0
+
+
+def test_listings_alone_are_no_burst() -> None:
+    clock = Clock()
+    bursts = Bursts(clock)
+    assert {bursts.listed() for _ in range(100)} == {0}
+
+
 def test_the_first_walk_is_none_whatever_the_clock_says() -> None:
     clock = Clock()
     clock.now_ns = 0

@@ -42,7 +42,8 @@ def names(directory: OpenDirectory | None) -> list[str]:
 
 
 def everything(repository: FakeRepository) -> Served:
-    return Served(repository.whole_view(), InodeTable(), {})
+    view = repository.whole_view()
+    return Served(view, InodeTable(view.folder), {})
 
 
 def test_each_opening_of_a_folder_is_a_listing_of_its_own() -> None:
@@ -89,7 +90,8 @@ def test_directories_in_a_tree_share_a_listing() -> None:
 def test_the_root_is_shown_as_it_was_when_it_was_opened_by_another_server_too() -> None:
     repository = FakeRepository()
     repository.set("prod", {"old": b""})
-    served = Served(repository.view("prod"), InodeTable(), {})
+    view = repository.view("prod")
+    served = Served(view, InodeTable(view.folder), {})
     old = served.open(ROOT)
     repository.set("prod", {"new": b""})
     new = served.open(ROOT)

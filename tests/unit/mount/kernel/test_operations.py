@@ -6,17 +6,21 @@ import errno
 import os
 import stat
 import struct
+from pathlib import Path
 
 import pytest
 
 from moorage.errors import CorruptDataError
 from moorage.mount.host.owner import Owner
-from moorage.mount.kernel import wire
+from moorage.mount.journal.open_log import OpenLog
+from moorage.mount.kernel import lifetimes, wire
 from moorage.mount.kernel.operations import Operations
+from moorage.mount.kernel.provenance import Provenance
 from moorage.mount.kernel.unthinking import MUTATING, Reply
 from moorage.mount.kernel.wire import FOREVER_S, Opcode, OpenFlag
 from moorage.mount.shown.following import Fixed
 from moorage.mount.shown.inodes import ROOT, InodeTable
+from moorage.mount.shown.sticky import Holds
 from moorage.mount.shown.view import View
 from tests.mount.build import Content, Link
 from tests.mount.fakes import FakeRepository, failing
@@ -31,7 +35,7 @@ class Kernel:
     """Asks as the kernel does."""
 
     def __init__(self, view: View) -> None:
-        self.table = InodeTable()
+        self.table = InodeTable(view.folder)
         self.operations = Operations(view, self.table, Owner(1000, 100))
 
     def ask(self, opcode: int, nodeid: int, body: bytes = b"") -> Reply:
@@ -115,6 +119,90 @@ def test_a_fixed_mount_is_remembered_altogether(kernel: Kernel) -> None:
     assert wire.ENTRY_HEAD.unpack_from(kernel.bytes_of(Opcode.LOOKUP, ROOT, b"d\0"))[2] == FOREVER_S
     assert kernel.ask(Opcode.LOOKUP, ROOT, b"nothing\0") == wire.NEGATIVE_ENTRY
     assert kernel.open(Opcode.OPENDIR, ROOT)[1] == OpenFlag.CACHE_DIR | OpenFlag.KEEP_CACHE
+
+
+def listed(kernel: Kernel, handle: int) -> dict[str, tuple[int, int]]:
+    """Nodeid and lifetime of what the root's first page hands out."""
+    page = kernel.bytes_of(Opcode.READDIRPLUS, ROOT, wire.READ_IN.pack(handle, 0, 32768))
+    at, found = 0, {}
+    while at < len(page):
+        nodeid, _, valid_s, _, valid_ns, _ = wire.ENTRY_HEAD.unpack_from(page, at)
+        length = wire.DIRENT.unpack_from(page, at + 128)[2]
+        if nodeid:
+            assert valid_s == 0
+            found[page[at + 152 : at + 152 + length].decode()] = (nodeid, valid_ns)
+        at += 152 + length + -length % 8
+    return found
+
+
+def burst(kernel: Kernel) -> None:
+    for _ in range(40):
+        kernel.bytes_of(Opcode.LOOKUP, ROOT, b"d\0")
+
+
+def test_in_a_burst_the_root_of_a_following_mount_hands_its_names_out_for_a_tick(
+    following: tuple[Kernel, FakeRepository], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifetimes, "_WITHIN_NS", 1 << 62)
+    monkeypatch.setattr(lifetimes, "_LASTS_NS", 1 << 62)
+    kernel, repository = following
+    handle, _ = kernel.open(Opcode.OPENDIR, ROOT)
+    assert listed(kernel, handle) == {}
+    burst(kernel)
+    found = listed(kernel, handle)
+    assert set(found) == set(FILES)
+    assert {valid_ns for _, valid_ns in found.values()} == {lifetimes.TICK_NS}
+    assert all(kernel.lookup(name) == nodeid for name, (nodeid, _) in found.items())
+    repository.set("prod", {**FILES, "top": b"moved"})
+    assert listed(kernel, handle) == {}  # the handle stays where it was, walks do not
+    assert listed(kernel, kernel.open(Opcode.OPENDIR, ROOT)[0])["top"] == (kernel.lookup("top"), lifetimes.TICK_NS)
+
+
+def test_control_a_handle_that_stays_must_not_hand_out_what_has_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Operations, "_kept_all", lambda *_: (0, lifetimes.TICK_NS))
+    repository = FakeRepository()
+    repository.set("prod", FILES)
+    kernel = Kernel(repository.view("prod"))
+    handle, _ = kernel.open(Opcode.OPENDIR, ROOT)
+    repository.set("prod", {**FILES, "top": b"moved"})
+    assert listed(kernel, handle)["top"][0] != kernel.lookup("top")
+
+
+def test_where_opens_are_written_down_a_file_is_asked_for_in_a_burst_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(lifetimes, "_WITHIN_NS", 1 << 62)
+    repository = FakeRepository()
+    repository.set("prod", FILES)
+    view = repository.view("prod")
+    kernel = Kernel(view)
+    log = OpenLog(tmp_path / "opens")
+    kernel.operations = Operations(view, kernel.table, Owner(0, 0), provenance=Provenance(log, "/m", kernel.table))
+    burst(kernel)
+    kept = {name: kernel.bytes_of(Opcode.LOOKUP, ROOT, name + b"\0") for name in (b"d", b"top")}
+    assert {name: wire.ENTRY_HEAD.unpack_from(reply)[4] for name, reply in kept.items()} == {
+        b"d": lifetimes.TICK_NS,
+        b"top": 0,
+    }
+    assert listed(kernel, kernel.open(Opcode.OPENDIR, ROOT)[0]) == {}
+    log.close()
+
+
+def test_without_a_burst_it_hands_none_out(following: tuple[Kernel, FakeRepository]) -> None:
+    kernel, _ = following
+    kernel.lookup("d")
+    assert listed(kernel, kernel.open(Opcode.OPENDIR, ROOT)[0]) == {}
+
+
+def test_one_snapshot_to_a_process_knows_no_bursts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifetimes, "_WITHIN_NS", 1 << 62)
+    repository = FakeRepository()
+    repository.set("prod", FILES)
+    view = repository.view("prod")
+    kernel = Kernel(view)
+    kernel.operations = Operations(view, kernel.table, Owner(1000, 100), holds=Holds())
+    burst(kernel)
+    assert listed(kernel, kernel.open(Opcode.OPENDIR, ROOT)[0]) == {}
 
 
 @pytest.mark.parametrize(

@@ -28,9 +28,10 @@ class Traced:
         self.repository = FakeRepository()
         self.path = path
         self._log = OpenLog(path)
-        table = InodeTable()
+        view = self.repository.whole_view()
+        table = InodeTable(view.folder)
         provenance = Provenance(self._log, "/srv/m", table)
-        self._operations = Operations(self.repository.whole_view(), table, Owner(0, 0), provenance=provenance)
+        self._operations = Operations(view, table, Owner(0, 0), provenance=provenance)
 
     def _ask(self, opcode: Opcode, nodeid: int, thread: int, body: bytes) -> bytes:
         request = wire.HEADER_IN.pack(wire.BODY + len(body), opcode, 1, nodeid, 7, 0, thread, 0, 0) + body

@@ -107,7 +107,8 @@ def test_a_silent_kernel_is_an_error_and_no_hang(
 @pytest.fixture
 def serving(pair: tuple[socket.socket, int]) -> Iterator[tuple[socket.socket, Session, list[str]]]:
     kernel, fd = pair
-    operations = Operations(FakeRepository().fixed_view({"f": b"data"}), InodeTable(), Owner(0, 0))
+    view = FakeRepository().fixed_view({"f": b"data"})
+    operations = Operations(view, InodeTable(view.folder), Owner(0, 0))
     session = Session(fd, operations, threads=3)
     ended: list[str] = []
     session.start(lambda: ended.append("ended"))

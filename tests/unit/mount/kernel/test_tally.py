@@ -25,7 +25,7 @@ class Watched:
 
     def __init__(self) -> None:
         view = FakeRepository().fixed_view({"f": CONTENT})
-        self.operations = Operations(view, InodeTable(), Owner(0, 0))
+        self.operations = Operations(view, InodeTable(view.folder), Owner(0, 0))
         self.metrics = Metrics()
         Tally().watch(self.operations, self.metrics)
 

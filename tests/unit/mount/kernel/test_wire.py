@@ -64,22 +64,33 @@ def test_attributes(ino: int, size: int, time_ns: int) -> None:
 
 def test_an_entry_is_its_head_and_the_attributes() -> None:
     attributes = wire.attributes(7, 1, 2, stat.S_IFREG | 0o444, 1, Owner(0, 0))
-    packed = wire.entry(5, 0, attributes)
+    packed = wire.entry(5, (0, 0), attributes)
     assert wire.ENTRY_HEAD.unpack_from(packed) == (5, 0, 0, wire.FOREVER_S, 0, 0)
     assert packed[wire.ENTRY_HEAD.size :] == attributes
     assert len(wire.NEGATIVE_ENTRY) == len(packed) == 128
     assert wire.ENTRY_HEAD.unpack_from(wire.NEGATIVE_ENTRY)[0] == 0
 
 
-@given(u64, u64, st.integers(0, 2**63 - 1), st.integers(0, 2**63 - 1), u64, st.text(min_size=1, max_size=20))
+MODES = {stat.S_IFREG | 0o444: 1, stat.S_IFREG | 0o555: 1, stat.S_IFDIR | 0o555: 2, stat.S_IFLNK | 0o777: 1}
+ATTRIBUTES = st.tuples(
+    u64, st.integers(0, 2**63 - 1), st.integers(0, 2**63 - 1) | st.just(7), st.sampled_from([*MODES])
+)
+NAMED = st.tuples(u64 | st.just(0), ATTRIBUTES, st.binary(min_size=1, max_size=255))
+
+
+@given(st.lists(NAMED, max_size=5), st.integers(0, 1 << 40), st.tuples(st.integers(0, 1 << 30), st.integers(0, 999)))
 def test_a_line_of_readdirplus_is_an_entry_and_a_line(
-    nodeid: int, ino: int, size: int, time_ns: int, position: int, name: str
+    named: list[tuple[int, tuple[int, int, int, int], bytes]], position: int, lifetime: tuple[int, int]
 ) -> None:
-    owner, mode, raw = Owner(5, 6, 0o027), stat.S_IFREG | 0o444, name.encode("utf-8", "replace")
-    attributes = wire.attributes(ino, size, time_ns, mode, 1, owner)
-    expected = wire.entry(nodeid, wire.FOREVER_S, attributes) + wire.dirent(ino, position, raw, mode)
-    assert wire.direntplus(nodeid, ino, size, time_ns, mode, 1, owner, position, raw) == expected
-    assert len(expected) % 8 == 0
+    owner = Owner(5, 6, 0o027)
+    expected = []
+    for number, (nodeid, (ino, size, time_ns, mode), raw) in enumerate(named, position + 1):
+        attributes = wire.attributes(ino, size, time_ns, mode, MODES[mode], owner)
+        entry = wire.entry(nodeid, lifetime, attributes) if nodeid else bytes(128)
+        expected.append(entry + wire.dirent(ino, number, raw, mode))
+    nodeids, attributes_of_all, raw_names = ([line[at] for line in named] for at in range(3))
+    assert wire.direntsplus(nodeids, attributes_of_all, raw_names, position, owner, lifetime) == expected  # type: ignore[arg-type]  # lists of what each line has at one place
+    assert all(len(line) % 8 == 0 for line in expected)
 
 
 def test_statx_says_when_it_was_born() -> None:

@@ -272,8 +272,8 @@ def test_every_living_branch_is_listed_once_and_found_where_it_is_listed(names: 
 
 def test_how_long_the_kernel_may_keep_names_and_listings(repository: FakeRepository) -> None:
     id = repository.set("team/prod", {"d": {"f": b"1"}})
-    table = InodeTable()
-    operations = Operations(repository.whole_view(), table, Owner(0, 0))
+    view = repository.whole_view()
+    operations = Operations(view, InodeTable(view.folder), Owner(0, 0))
 
     def ask(opcode: Opcode, nodeid: int, body: bytes) -> Reply:
         request = wire.HEADER_IN.pack(wire.BODY + len(body), opcode, 1, nodeid, 0, 0, 0, 0, 0) + body
@@ -310,8 +310,8 @@ def test_how_long_the_kernel_may_keep_names_and_listings(repository: FakeReposit
 def test_a_file_that_was_found_in_two_snapshots_names_neither(repository: FakeRepository) -> None:
     one = repository.set("prod", {"f": b"same", "g": b"1"})
     two = repository.set("prod", {"f": b"same", "g": b"2"})
-    table = InodeTable()
     view = repository.whole_view()
+    table = InodeTable(view.folder)
     operations = Operations(view, table, Owner(0, 0))
 
     def remember(id: SnapshotId, name: str) -> int:

@@ -18,6 +18,11 @@ FILES: dict[str, Content] = {
 }
 
 
+def fixed() -> tuple[View, InodeTable]:
+    view = FakeRepository().fixed_view(FILES)
+    return view, InodeTable(view.folder)
+
+
 def _walk(view: View, table: InodeTable, path: str) -> tuple[int, Node]:
     nodeid, node = ROOT, view.root()
     for name in path.split("/"):
@@ -28,14 +33,14 @@ def _walk(view: View, table: InodeTable, path: str) -> tuple[int, Node]:
 
 
 def test_equal_files_share_a_nodeid_and_equal_directories_do_not() -> None:
-    view, table = FakeRepository().fixed_view(FILES), InodeTable()
+    view, table = fixed()
     assert _walk(view, table, "a/x")[0] == _walk(view, table, "b/x")[0] == _walk(view, table, "x")[0]
     assert _walk(view, table, "a/x")[0] != _walk(view, table, "a/y")[0]
     assert _walk(view, table, "a/sub")[0] != _walk(view, table, "b/sub")[0]
 
 
 def test_the_same_lookup_is_the_same_nodeid_and_a_forgotten_one_is_never_given_again() -> None:
-    view, table = FakeRepository().fixed_view(FILES), InodeTable()
+    view, table = fixed()
     first, _ = _walk(view, table, "x")
     assert _walk(view, table, "x")[0] == first
     table.forget([(first, 1)])
@@ -47,7 +52,7 @@ def test_the_same_lookup_is_the_same_nodeid_and_a_forgotten_one_is_never_given_a
 
 
 def test_a_twin_is_another_nodeid_of_the_same_file() -> None:
-    view, table = FakeRepository().fixed_view(FILES), InodeTable()
+    view, table = fixed()
     first, node = _walk(view, table, "x")
     table.retire(first)
     twin, same = _walk(view, table, "x")
@@ -66,18 +71,18 @@ def test_a_twin_is_another_nodeid_of_the_same_file() -> None:
 def test_a_slot_shows_the_newest_snapshot_it_was_seen_in() -> None:
     repository = FakeRepository()
     repository.set("prod", {"d": {"f": b"same"}, "v": b"1"})
-    view, table = repository.view("prod"), InodeTable()
+    view = repository.view("prod")
+    table = InodeTable(view.folder)
     file, _ = _walk(view, table, "d/f")
     newest = repository.set("prod", {"d": {"f": b"same"}, "v": b"2"})
     _walk(view, table, "d")
-    top = table.top(file)
-    assert top is not None
-    assert top.node.standing is not None
-    assert top.node.standing.snapshot == newest
+    standing = table.standing_above(file)
+    assert standing is not None
+    assert standing.snapshot == newest
 
 
 def test_paths_are_for_people_and_survive_a_forgotten_way_up() -> None:
-    view, table = FakeRepository().fixed_view(FILES), InodeTable()
+    view, table = fixed()
     nodeid, _ = _walk(view, table, "a/sub/x")
     assert table.path(nodeid) == "/a/sub/x"
     assert table.path(ROOT) == "/"
@@ -86,12 +91,12 @@ def test_paths_are_for_people_and_survive_a_forgotten_way_up() -> None:
     assert above is not None
     table.forget([(above.parent, 1)])
     assert table.path(nodeid) == "/.../x"
-    assert table.top(nodeid) is None
+    assert table.standing_above(nodeid) is None
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3)), max_size=5))
 def test_forgetting_what_nobody_knows_is_no_error(forgotten: list[tuple[int, int]]) -> None:
-    InodeTable().forget(forgotten)
+    fixed()[1].forget(forgotten)
 
 
 class TableMachine(RuleBasedStateMachine):
@@ -99,8 +104,7 @@ class TableMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.view = FakeRepository().fixed_view(FILES)
-        self.table = InodeTable()
+        self.view, self.table = fixed()
         self.counts: dict[int, int] = {}
         self.seen: dict[int, object] = {}
 

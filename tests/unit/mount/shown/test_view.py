@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from moorage.errors import CorruptDataError
 from moorage.model.digest import ContentDigest
 from moorage.model.tree import Entry, EntryKind
+from moorage.mount.shown.attributes import ROOT_INODE
 from moorage.mount.shown.view import (
-    ROOT_INODE,
     XATTR_BLAKE3,
     XATTR_BRANCH,
     XATTR_SNAPSHOT,
