@@ -137,6 +137,7 @@ def measure(place: Path, source: Path, views: list[View], case: Case, results: R
     for view in list(views):
         mountpoint = place / view.name.replace(" ", "-")
         mountpoint.mkdir(exist_ok=True)
+        settle((source / case.path).stat().st_size)
         try:
             with contextmanager(view.mounted)(mountpoint) as root:
                 results.add(case.name, f"{view.name}, {COLD}", read(case, root, 1))

@@ -35,7 +35,7 @@ from moorage.model.progress import SILENT, Progress
 from moorage.read.cache import Part
 from moorage.read.cached_file import PIECE_BYTES, OpenFile, hash_of
 from moorage.read.file import FileReader, part_of
-from moorage.storage.writing import write_all_at
+from moorage.storage.writing import LARGE_WRITE_BYTES, write_all_at
 
 _MOST_THREADS = 16
 AHEAD = 6
@@ -173,7 +173,7 @@ class Assembly:
                 self._made[piece] = made
                 self._changed.notify_all()
             with self._writing:
-                write_all_at(self._part.fd, made, start)
+                write_all_at(self._part.fd, made, start, LARGE_WRITE_BYTES)
         with self._changed:
             self._states[piece] = _DONE
             self._left -= 1

@@ -90,9 +90,9 @@ def slow_writes(monkeypatch: pytest.MonkeyPatch) -> Gate:
     """Pieces that do not get into the file until the gate opens."""
     gate = Gate()
 
-    def slow(fd: int, parts: list[Bytes], offset: int) -> None:
+    def slow(fd: int, parts: list[Bytes], offset: int, at_once_bytes: int) -> None:
         gate()
-        write_all_at(fd, parts, offset)
+        write_all_at(fd, parts, offset, at_once_bytes)
 
     monkeypatch.setattr(assembly_module, "write_all_at", slow)
     return gate
@@ -248,8 +248,8 @@ def test_the_whole_is_verified_not_only_its_parts(store: Store, monkeypatch: pyt
     """A disk that takes a write and keeps something else."""
     write = write_all_at
 
-    def wrong(fd: int, parts: list[bytes | memoryview], offset: int) -> None:
-        write(fd, parts, offset)
+    def wrong(fd: int, parts: list[bytes | memoryview], offset: int, at_once_bytes: int) -> None:
+        write(fd, parts, offset, at_once_bytes)
         os.pwrite(fd, b"?", offset + 7)
 
     monkeypatch.setattr(assembly_module, "write_all_at", wrong)
@@ -419,11 +419,11 @@ from moorage.storage.writing import write_all_at
 handle = RepositoryHandle.open(Path(sys.argv[1]))
 FileReader.copy_to = lambda *_: False
 write = write_all_at
-def slow(fd, parts, offset):
+def slow(fd, parts, offset, at_once_bytes):
     if offset:
         os.write(1, b"half\\n")  # in one piece, whichever thread
         sys.stdin.readline()
-    write(fd, parts, offset)
+    write(fd, parts, offset, at_once_bytes)
 assembly.write_all_at = slow
 file = hydrate(handle, FileCache(Path(sys.argv[2]), 1 << 26), locate(handle, parse_location("prod:big")).file)
 print(os.fstat(file.fd).st_ino, flush=True)

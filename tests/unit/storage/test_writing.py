@@ -26,9 +26,8 @@ def fd(tmp_path: Path) -> Iterator[int]:
 @given(st.lists(st.binary(max_size=40)), st.integers(0, 50))
 def test_groups_hold_everything_in_order_and_end_where_blocks_do(parts: list[bytes], offset: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(writing, "WRITE_BYTES", 16)
         patch.setattr(writing, "_MOST_PARTS", 4)
-        groups = list(writing._groups(parts, offset))
+        groups = list(writing._groups(parts, offset, 16))
     assert b"".join(bytes(part) for group in groups for part in group) == b"".join(parts)
     assert all(group and len(group) <= 4 for group in groups)
     start = offset
@@ -62,6 +61,9 @@ def test_no_call_writes_more_than_it_should(fd: int, monkeypatch: pytest.MonkeyP
     write_all_at(fd, [b"a" * 300_000, b"b" * 70_000], 10_000)
     assert max(sizes) == WRITE_BYTES
     assert sum(sizes) == 370_000
+    sizes.clear()
+    write_all_at(fd, [b"a" * 300_000, b"b" * 70_000], 10_000, 4 * WRITE_BYTES)
+    assert sizes == [4 * WRITE_BYTES - 10_000, 370_000 - (4 * WRITE_BYTES - 10_000)]
 
 
 def test_short_writes_are_continued(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
