@@ -40,9 +40,9 @@ from moorage.storage.writing import LARGE_WRITE_BYTES, write_all_at
 _MOST_THREADS = 16
 AHEAD = 6
 """Pieces that are kept in memory, and the most that are made ahead of a reader who keeps up."""
-PACE_S = 0.01
-"""How long a thread that is ahead waits for the reader before it makes a piece all the same: then files are assembled
-at hundreds of megabytes a second a thread, whatever their readers do."""
+PACE_S = 0.004
+"""How long a thread that is ahead waits for the reader before it makes a piece all the same: so files are assembled at
+some 300 MB/s a thread, whatever their readers do."""
 PATIENCE_S = 2.0
 """A piece takes a few milliseconds. If it takes this long, something hangs, and perhaps not where the reader looks."""
 _EMPTY, _BUSY, _MADE, _DONE = range(4)
