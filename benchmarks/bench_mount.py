@@ -37,6 +37,7 @@ from typing import Any
 
 from datasets import has_numpy, make_incompressible, make_small_files, make_weights
 from harness import (
+    MIB,
     Expectations,
     Results,
     Run,
@@ -237,7 +238,7 @@ def judge(results: Results, peaks: list[int]) -> None:
                 times = 1 / results.faster("listing", coldly, plain)
                 expected.at_most(f"listing, cold, of {plain}", 3.0, times, "times")
     if peaks:
-        expected.at_most("memory of the server", 150.0, max(peaks) / 1e6, "MB")
+        expected.at_most("memory of server and supervisor", 150.0, max(peaks) / MIB, "MiB")
     expected.show()
 
 
