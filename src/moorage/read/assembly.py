@@ -61,6 +61,7 @@ class Assembly:
         self._piece_bytes = piece_bytes
         # A descriptor of its own: the other is closed when the file has its name, while somebody may still read.
         self._file = OpenFile(os.open(part.path, os.O_RDONLY | os.O_CLOEXEC))
+        self._is_read_meanwhile = is_read_meanwhile
         self._may_copy = not is_read_meanwhile
         self._changed = threading.Condition()
         self._writing = threading.Lock()
@@ -72,7 +73,7 @@ class Assembly:
         self._made: dict[int, list[Bytes]] = {}
         """Those in memory, oldest first."""
         self._next = 0
-        self._reached = len(self._states) if self._may_copy else 0
+        self._reached = 0 if self._is_read_meanwhile else len(self._states)
         """The piece in which a reader was last."""
         self._threads = 0
         """That take the next pieces as soon as they are done with theirs."""
@@ -108,11 +109,19 @@ class Assembly:
             begin, end = max(offset, start), min(stop, start + self._piece_bytes)
             if made is not None:
                 parts += part_of(made, begin - start, end - start)
-            elif state == _DONE:
-                parts.append(os.pread(self._file.fd, end - begin, begin))
+            elif state == _DONE and (data := self._written(begin, end - begin)) is not None:
+                parts.append(data)
             else:
                 return None
         return parts
+
+    def _written(self, offset: int, size: int) -> bytes | None:
+        """What is in the file, all of it: less than was asked for would be taken for the end of the file."""
+        try:
+            data = os.pread(self._file.fd, size, offset)
+        except OSError:
+            return None
+        return data if len(data) == size else None
 
     def _missing(self, first: int, last: int) -> int:
         """Under the lock: the first of these pieces that is not there; -1 where all are."""

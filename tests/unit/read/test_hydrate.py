@@ -165,6 +165,28 @@ def test_few_pieces_are_in_memory_and_who_is_behind_reads_the_file(store: Store)
     part.discard()
 
 
+@pytest.mark.parametrize("is_short", [True, False])
+def test_what_the_disk_does_not_give_back_is_looked_for_elsewhere(
+    store: Store, monkeypatch: pytest.MonkeyPatch, *, is_short: bool
+) -> None:
+    """A short answer would be the end of the file to the kernel, which shows zeros behind it."""
+    part, assembly = begin(store)
+    assert assembly.run()
+    assert 0 not in assembly._made
+    pread = os.pread
+
+    def failing(fd: int, size: int, offset: int) -> bytes:
+        if is_short:
+            return pread(fd, size - 1, offset)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "pread", failing)
+    assert read(assembly, 10, 100) is None
+    monkeypatch.undo()
+    assert read(assembly, 10, 100) == DATA[10:110]
+    part.discard()
+
+
 def test_what_was_decoded_and_not_written_is_not_read_from_the_file(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
