@@ -42,7 +42,8 @@ from moorage.read.hydrate import hydrate
 from moorage.read.resolve import Located, Location, Resolved, locate, parse_location, resolve
 from moorage.read.stream import pieces
 from moorage.read.warm import WarmResult, warm
-from moorage.repository.handle import RepositoryHandle, find_repository, given_path
+from moorage.repository.find import find_repository
+from moorage.repository.handle import RepositoryHandle, given_path
 from moorage.versioning.diff import Change, diff
 from moorage.versioning.merge import MergeResult, merge
 

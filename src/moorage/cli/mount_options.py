@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from moorage.cli.arguments import REVISION_HELP, complete_revisions
+from moorage.cli.arguments import REVISION_HELP, completed
 from moorage.cli.options import GIVEN_PATH
 
 _HOW = "How it is served"
@@ -38,7 +38,7 @@ RevisionOrNone = Annotated[
     typer.Argument(
         metavar="REV",
         help=f"{REVISION_HELP} Not with --all.",
-        autocompletion=complete_revisions,
+        autocompletion=completed("revisions"),
         show_default=False,
     ),
 ]

@@ -6,14 +6,18 @@ there is none.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from moorage.cli.formatting import utc
-from moorage.model.digest import SnapshotId
-from moorage.model.refs import RefRecord
-from moorage.model.snapshot import Snapshot
-from moorage.model.tree import Entry
 from moorage.mount import registry
 from moorage.mount.registry import MountRecord
-from moorage.read.resolve import Located
+
+if TYPE_CHECKING:
+    from moorage.model.digest import SnapshotId
+    from moorage.model.refs import RefRecord
+    from moorage.model.snapshot import Snapshot
+    from moorage.model.tree import Entry
+    from moorage.read.resolve import Located
 
 Record = dict[str, object]
 

@@ -1,4 +1,4 @@
-"""What does a running command hold? The options of the run, its output, and the repository it works on."""
+"""What does a running command hold? The options of the run, its output, and where the repository is."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from pathlib import Path
 
 import typer
 
-from moorage.api import Repository
 from moorage.cli.options import REPOSITORY_VARIABLE, Settings
 from moorage.cli.output import Output
 from moorage.cli.progress import shown_progress
 from moorage.model.progress import Progress
-from moorage.native.freed_memory import keep_freed_memory
-from moorage.repository.handle import find_repository
+from moorage.repository.find import find_repository
 
 
 class Session:
@@ -28,11 +26,6 @@ class Session:
     def repository_path(self) -> Path:
         """The directory of the repository that is meant. Raises `RepositoryNotFoundError`."""
         return repository_path(self.settings)
-
-    def repository(self) -> Repository:
-        """The repository, opened; the caller closes it. Raises `RepositoryNotFoundError`, and as opening."""
-        keep_freed_memory()
-        return Repository.open(self.repository_path())
 
     def progress(self) -> AbstractContextManager[Progress]:
         """What shows how far long work is, on a terminal; else nothing."""

@@ -9,17 +9,18 @@ import contextlib
 import os
 import select
 import time
+from importlib import import_module
 from pathlib import Path
 
 from moorage.errors import LockedError, MoorageError, MountDeniedError, MountError, MountNotFoundError
-from moorage.mount import daemon, given, mountpoint, registry, server
+from moorage.mount import daemon, given, mountpoint, registry
 from moorage.mount.foreground import serve_here
 from moorage.mount.host import mountinfo, places
 from moorage.mount.journal import exporter, logs
 from moorage.mount.journal.log_format import TEXT
 from moorage.mount.kernel import connect
 from moorage.mount.registry import MountRecord, MountState
-from moorage.mount.request import EVERYTHING, KERNEL, MountRequest, check_text
+from moorage.mount.request import EVERYTHING, MountRequest, check_text
 from moorage.mount.supervise import supervisor
 
 __all__ = ["EVERYTHING", "mount", "umount", "umount_all", "upgrade"]
@@ -101,7 +102,7 @@ def _serve(request: MountRequest, *, foreground: bool) -> MountRecord:
         return daemon.start(request)
     with logs.made_for_a_mount(request.log):
         logs.log_in_foreground(request.log, request.log_format)
-        return serve_here(request, supervisor.run if request.driver == KERNEL else server.run)
+        return serve_here(request, import_module(daemon.PROGRAMS[request.driver]).run)
 
 
 def _absolute(metrics: str) -> str:

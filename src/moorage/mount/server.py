@@ -18,10 +18,11 @@ import logging
 import resource
 import sys
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 
 from moorage.errors import MountError, StorageError
-from moorage.mount import daemon, gauges, given, libfuse, mountpoint
+from moorage.mount import daemon, gauges, given, mountpoint
 from moorage.mount.claim import Claim
 from moorage.mount.driver import Driver, Place, Serving
 from moorage.mount.host import places
@@ -30,7 +31,6 @@ from moorage.mount.journal import exporter
 from moorage.mount.journal.log_format import fields
 from moorage.mount.journal.metrics import Metrics
 from moorage.mount.journal.open_log import OpenLog
-from moorage.mount.kernel import serve as kernel
 from moorage.mount.kernel.limit import below_kernel_limit
 from moorage.mount.registry import MountRecord
 from moorage.mount.request import DEFAULT_TIMEOUT_S, KERNEL, LIBFUSE, MountRequest
@@ -44,7 +44,7 @@ from moorage.repository.user_folders import CACHE, user_folder
 
 _log = logging.getLogger("moorage.mount.server")  # run as a program it is called __main__
 
-DRIVERS: dict[str, Driver] = {KERNEL: kernel.serve, LIBFUSE: libfuse.serve}
+_DRIVERS = {KERNEL: "moorage.mount.kernel.serve", LIBFUSE: "moorage.mount.libfuse"}
 
 
 def run(request: MountRequest, ready: Callable[[MountRecord], None]) -> None:
@@ -68,7 +68,8 @@ def run(request: MountRequest, ready: Callable[[MountRecord], None]) -> None:
             if place.exporter is not None:
                 place.exporter.start()
             try:
-                DRIVERS[request.driver](view, place, answers)
+                serve: Driver = import_module(_DRIVERS[request.driver]).serve
+                serve(view, place, answers)
             finally:
                 claim.drop()
         _log.info("%s is unmounted", path, extra=fields(mountpoint=path))

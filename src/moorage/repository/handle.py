@@ -171,25 +171,6 @@ def given_path(path: str | PathLike[str]) -> Path:
     return Path(path)
 
 
-def find_repository(start: Path | None = None) -> Path:
-    """The nearest `.moorage` in `start`, by default the current directory, or above. Raises
-    `RepositoryNotFoundError`."""
-    try:
-        folder = Path(os.path.abspath(start or "."))
-    except FileNotFoundError as error:
-        raise RepositoryNotFoundError(
-            "the current directory has been removed", hint="go to another one, or name a repository with -r DIR"
-        ) from error
-    for candidate in (folder, *folder.parents):
-        if (candidate / ".moorage" / CONFIG_PREFIX).is_dir():
-            return candidate / ".moorage"
-    raise RepositoryNotFoundError(
-        f"no .moorage in {folder} or above it",
-        hint="make a repository with `moorage init`, or name one with -r DIR or MOORAGE_REPO",
-        path=str(folder),
-    )
-
-
 def derived_folders(handle: RepositoryHandle, name: str) -> list[Path]:
     """Where something derived, called `name`, may be kept, best first: beside the repository, then in the user's
     cache."""

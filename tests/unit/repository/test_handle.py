@@ -23,7 +23,8 @@ from moorage.format.keys import config_key
 from moorage.format.record import encode_record
 from moorage.index.memory import MemoryIndex
 from moorage.model.config import ChunkingParams, RepositoryConfig
-from moorage.repository.handle import RepositoryHandle, cache_folder, derived_folders, find_repository, new_config
+from moorage.repository.find import find_repository
+from moorage.repository.handle import RepositoryHandle, cache_folder, derived_folders, new_config
 from moorage.storage.memory import MemoryStorage
 from tests.unit.repository.stores import TINY, put_chunks
 

@@ -14,6 +14,7 @@ import typer
 from moorage.api import Repository
 from moorage.cli.arguments import FileLocation, LocationOrRoot
 from moorage.cli.formatting import Cell, count, duration, local, pairs, plain, rate, size, table
+from moorage.cli.opening import open_repository
 from moorage.cli.options import GIVEN_PATH, Command
 from moorage.cli.output import flush, writing
 from moorage.cli.records import entry_record, place_record
@@ -35,7 +36,7 @@ def ls(
     """List a directory of a revision."""
     session = Session(ctx)
     output = session.output
-    with session.repository() as repo:
+    with open_repository(session) as repo:
         if output.is_json:
             for path, entry in repo.ls(location, recursive=recursive):
                 output.json(entry_record(path, entry))
@@ -86,7 +87,7 @@ def _long(name: str, entry: Entry, style: Style) -> list[Cell]:
 @app.command("cat", cls=Command)
 def cat(ctx: typer.Context, location: FileLocation) -> None:
     """Write a file to the standard output, every byte verified."""
-    with Session(ctx).repository() as repo:
+    with open_repository(Session(ctx)) as repo:
         flush()
         for piece in repo.read_pieces(location):
             with writing():
@@ -97,7 +98,7 @@ def cat(ctx: typer.Context, location: FileLocation) -> None:
 def stat(ctx: typer.Context, location: FileLocation) -> None:
     """Say what lies at a path: its kind, its size, and the BLAKE3 that `b3sum` prints of it."""
     session = Session(ctx)
-    with session.repository() as repo:
+    with open_repository(session) as repo:
         place = repo.locate(location)
         record = place_record(place)
     entry = place.entry
@@ -129,7 +130,7 @@ def checkout(
 ) -> None:
     """Write a directory or a file of a revision to disk."""
     session = Session(ctx)
-    with session.repository() as repo, session.progress() as progress:
+    with open_repository(session) as repo, session.progress() as progress:
         begun = time.monotonic()
         result = repo.checkout(location, target, force=force, progress=progress)
         seconds = time.monotonic() - begun

@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from moorage.api import Repository
-from moorage.cli.arguments import BranchName, Limit, NewName, Revision, TagName, complete_revisions
+from moorage.cli.arguments import BranchName, Limit, NewName, Revision, TagName, completed
 from moorage.cli.formatting import Cell, first_line, local, plain, table
+from moorage.cli.opening import open_repository
 from moorage.cli.options import Command, Group
 from moorage.cli.output import Output
 from moorage.cli.records import log_record, ref_record
@@ -32,7 +33,7 @@ def branch(ctx: typer.Context) -> None:
     """List branches, or create, move, rename and delete one."""
     if ctx.invoked_subcommand is None:
         session = Session(ctx)
-        with session.repository() as repo:
+        with open_repository(session) as repo:
             _list(session.output, repo, repo.branches())
 
 
@@ -46,13 +47,13 @@ def branch_create(
             "--from",
             metavar="REV",
             help="Where it starts; the only branch, if there is one alone.",
-            autocompletion=complete_revisions,
+            autocompletion=completed("revisions"),
         ),
     ] = None,
 ) -> None:
     """Make a branch."""
     session = Session(ctx)
-    with session.repository() as repo:
+    with open_repository(session) as repo:
         record = repo.create_branch(name, _only_branch(repo, name) if start is None else start)
     _tell(session.output, record, "is a new branch at")
 
@@ -71,7 +72,7 @@ def _only_branch(repo: Repository, new: str) -> str:
 def branch_move(ctx: typer.Context, name: BranchName, revision: Revision) -> None:
     """Let a branch stand at another revision, wherever that is in history."""
     session = Session(ctx)
-    with session.repository() as repo:
+    with open_repository(session) as repo:
         record = repo.move_branch(name, revision)
     _tell(session.output, record, "stands at")
 
@@ -87,7 +88,7 @@ def branch_rename(
     Its log so far stays under the old name; that of the new name begins with the rename.
     """
     session = Session(ctx)
-    with session.repository() as repo:
+    with open_repository(session) as repo:
         record = repo.rename_branch(old, new)
     _tell(session.output, record, f"is what {old} was, at")
 
@@ -96,7 +97,7 @@ def branch_rename(
 def branch_delete(ctx: typer.Context, name: BranchName) -> None:
     """End a branch; its log and its snapshots stay."""
     session = Session(ctx)
-    with session.repository() as repo:
+    with open_repository(session) as repo:
         record = repo.delete_branch(name)
     _tell(session.output, record, "is deleted; it stood at")
 
@@ -109,7 +110,7 @@ def tag(ctx: typer.Context) -> None:
     """List tags, or create and delete one. A tag never moves."""
     if ctx.invoked_subcommand is None:
         session = Session(ctx)
-        with session.repository() as repo:
+        with open_repository(session) as repo:
             _list(session.output, repo, repo.tags())
 
 
@@ -117,7 +118,7 @@ def tag(ctx: typer.Context) -> None:
 def tag_create(ctx: typer.Context, name: NewName, revision: Revision) -> None:
     """Make a tag."""
     session = Session(ctx)
-    with session.repository() as repo:
+    with open_repository(session) as repo:
         record = repo.create_tag(name, revision)
     _tell(session.output, record, "is a new tag at")
 
@@ -126,7 +127,7 @@ def tag_create(ctx: typer.Context, name: NewName, revision: Revision) -> None:
 def tag_delete(ctx: typer.Context, name: TagName) -> None:
     """End a tag; its log stays."""
     session = Session(ctx)
-    with session.repository() as repo:
+    with open_repository(session) as repo:
         record = repo.delete_tag(name)
     _tell(session.output, record, "is deleted; it stood at")
 
@@ -164,7 +165,7 @@ def reflog(ctx: typer.Context, name: BranchName, limit: Limit = None) -> None:
     """List where a branch has stood, newest first; of a deleted branch, too."""
     session = Session(ctx)
     output = session.output
-    with session.repository() as repo:
+    with open_repository(session) as repo:
         records = repo.reflog(name)
     positions = _positions(records)[:limit]
     records = records[:limit]

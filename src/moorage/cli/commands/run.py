@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from moorage.cli.arguments import REVISION_HELP, complete_revisions
+from moorage.cli.arguments import REVISION_HELP, completed
 from moorage.cli.config import parse_size, read_config
 from moorage.cli.options import GIVEN_PATH, Command
 from moorage.cli.session import Session
@@ -25,7 +25,9 @@ def run(
     ],
     pin: Annotated[
         str,
-        typer.Option("--pin", metavar="REV", help=REVISION_HELP, autocompletion=complete_revisions, show_default=False),
+        typer.Option(
+            "--pin", metavar="REV", help=REVISION_HELP, autocompletion=completed("revisions"), show_default=False
+        ),
     ],
     at: Annotated[
         Path | None,

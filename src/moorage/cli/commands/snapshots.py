@@ -14,9 +14,10 @@ from typing import Annotated, cast
 import typer
 
 from moorage.api import Repository
-from moorage.cli.arguments import Limit, Message, Revision, complete_branches, complete_revisions
+from moorage.cli.arguments import Limit, Message, Revision, completed
 from moorage.cli.changes import change_lines, change_record, change_summary
 from moorage.cli.formatting import count, duration, first_line, local, pairs, percent, rate, size
+from moorage.cli.opening import open_repository
 from moorage.cli.options import Command
 from moorage.cli.records import snapshot_record
 from moorage.cli.session import Session
@@ -42,7 +43,7 @@ def commit(
         typer.Argument(metavar="SRC", help="A directory, a file, or - for the standard input.", show_default=False),
     ],
     branch: Annotated[
-        str, typer.Option("--branch", "-b", metavar="BRANCH", help="It moves.", autocompletion=complete_branches)
+        str, typer.Option("--branch", "-b", metavar="BRANCH", help="It moves.", autocompletion=completed("branches"))
     ],
     message: Message = "",
     at: Annotated[str, typer.Option("--at", metavar="PATH", help="Replace only this path of the tree.")] = "",
@@ -58,7 +59,7 @@ def commit(
     """Store SRC as a new snapshot, and move BRANCH to it; prints the snapshot's id."""
     session = Session(ctx)
     metadata = _metadata(meta or [])
-    with session.repository() as repo, session.progress() as progress:
+    with open_repository(session) as repo, session.progress() as progress:
         begun = time.monotonic()
         result = repo.commit(
             sys.stdin.buffer if source == STANDARD_INPUT else source,
@@ -156,7 +157,7 @@ def log(
         typer.Argument(
             metavar="[REV]",
             help="Where to start; without it, at every branch.",
-            autocompletion=complete_revisions,
+            autocompletion=completed("revisions"),
             show_default=False,
         ),
     ] = None,
@@ -165,7 +166,7 @@ def log(
     """List a snapshot and all before it, newest first."""
     session = Session(ctx)
     output = session.output
-    with session.repository() as repo:
+    with open_repository(session) as repo:
         snapshots = itertools.islice(repo.log(revision) if revision is not None else _everything(repo), limit)
         if output.is_json:
             for id, snapshot in snapshots:
@@ -219,7 +220,7 @@ def show(ctx: typer.Context, revision: Revision) -> None:
     """Show one snapshot, and what it changed against its first parent."""
     session = Session(ctx)
     output = session.output
-    with session.repository() as repo:
+    with open_repository(session) as repo:
         found = repo.resolve(revision)
         changes = _changes(repo, found.id, found.snapshot)
         names = _names(repo)[found.id]

@@ -11,9 +11,10 @@ from typing import Annotated
 import typer
 
 from moorage.api import Repository
-from moorage.cli.arguments import complete_revisions
+from moorage.cli.arguments import completed
 from moorage.cli.errors import ExitCode
 from moorage.cli.formatting import Cell, count, duration, percent, plain, rate, size, table
+from moorage.cli.opening import open_repository
 from moorage.cli.options import GIVEN_PATH, Command
 from moorage.cli.session import Session
 from moorage.cli.style import Style, shown
@@ -56,7 +57,7 @@ def check(
     """Verify a repository; name each damaged thing, and which paths of which branches it touches."""
     session = Session(ctx)
     output = session.output
-    with session.repository() as repo, session.progress() as progress:
+    with open_repository(session) as repo, session.progress() as progress:
         begun = time.monotonic()
         report = repo.check(data=data, progress=progress)
         seconds = time.monotonic() - begun
@@ -133,7 +134,7 @@ def stats(
         typer.Argument(
             metavar="[REV]",
             help="Only what this revision needs; without it, the whole repository.",
-            autocompletion=complete_revisions,
+            autocompletion=completed("revisions"),
             show_default=False,
         ),
     ] = None,
@@ -141,7 +142,7 @@ def stats(
 ) -> None:
     """Say what is stored, and what deduplication and compression save."""
     session = Session(ctx)
-    with session.repository() as repo:
+    with open_repository(session) as repo:
         found = repo.stats(revision, by_branch=by_branch)
     session.output.record(_stats_record(found), _stats_lines(found, session.output.style))
 

@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
-from moorage.cli.arguments import REVISION_HELP, Message, complete_branches, complete_revisions
+from moorage.cli.arguments import REVISION_HELP, Message, completed
 from moorage.cli.changes import change_lines, change_record, change_summary
 from moorage.cli.formatting import duration
+from moorage.cli.opening import open_repository
 from moorage.cli.options import Command
 from moorage.cli.session import Session
 from moorage.cli.style import Style
@@ -24,17 +25,17 @@ def diff(
     ctx: typer.Context,
     old: Annotated[
         str,
-        typer.Argument(metavar="A", help=REVISION_HELP, autocompletion=complete_revisions, show_default=False),
+        typer.Argument(metavar="A", help=REVISION_HELP, autocompletion=completed("revisions"), show_default=False),
     ],
     new: Annotated[
-        str, typer.Argument(metavar="B", help="Another one.", autocompletion=complete_revisions, show_default=False)
+        str, typer.Argument(metavar="B", help="Another one.", autocompletion=completed("revisions"), show_default=False)
     ],
     path: Annotated[str, typer.Argument(metavar="[PATH]", help="Only at or below it.", show_default=False)] = "",
 ) -> None:
     """List what is different in B: A added, D removed, M modified, R renamed."""
     session = Session(ctx)
     output = session.output
-    with session.repository() as repo:
+    with open_repository(session) as repo:
         changes = list(repo.diff(old, new, path))
     if output.is_json:
         for change in changes:
@@ -49,10 +50,11 @@ def diff(
 def merge(
     ctx: typer.Context,
     source: Annotated[
-        str, typer.Argument(metavar="SRC", help=REVISION_HELP, autocompletion=complete_revisions, show_default=False)
+        str,
+        typer.Argument(metavar="SRC", help=REVISION_HELP, autocompletion=completed("revisions"), show_default=False),
     ],
     into: Annotated[
-        str, typer.Option("--into", metavar="DST", help="The branch that moves.", autocompletion=complete_branches)
+        str, typer.Option("--into", metavar="DST", help="The branch that moves.", autocompletion=completed("branches"))
     ],
     message: Message = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Say what would happen, and do nothing.")] = False,
@@ -60,7 +62,7 @@ def merge(
     """Bring what SRC changed into the branch DST. With conflicts nothing is written, and the exit code is 4."""
     session = Session(ctx)
     output = session.output
-    with session.repository() as repo:
+    with open_repository(session) as repo:
         begun = time.monotonic()
         result = repo.merge(source, into=into, message=message, dry_run=dry_run)
         seconds = time.monotonic() - begun

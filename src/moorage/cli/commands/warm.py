@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from moorage.api import Repository
-from moorage.cli.arguments import complete_locations
+from moorage.cli.arguments import completed
 from moorage.cli.config import parse_size, read_config
 from moorage.cli.errors import ExitCode
 from moorage.cli.formatting import count, duration, rate, size
@@ -32,7 +32,7 @@ def warm(
         typer.Argument(
             metavar="REV[:PATH]...",
             help="Files, directories, or whole revisions.",
-            autocompletion=complete_locations,
+            autocompletion=completed("locations"),
             show_default=False,
         ),
     ],

@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 
 from moorage.api import Repository
-from moorage.cli.arguments import complete_locations
+from moorage.cli.arguments import completed
 from moorage.cli.formatting import Cell, count, local, plain, table
+from moorage.cli.opening import open_repository
 from moorage.cli.options import Command
 from moorage.cli.session import Session
 from moorage.cli.style import Style, shown
@@ -35,7 +36,7 @@ def who(
         typer.Argument(
             metavar="PATH|SNAPSHOT|BLAKE3",
             help="/a/path or ./one; an id or its beginning; or REV, or REV:PATH of the repository.",
-            autocompletion=complete_locations,
+            autocompletion=completed("locations"),
             show_default=False,
         ),
     ],
@@ -65,7 +66,7 @@ def _question(session: Session, what: str) -> Question:
     if opened.is_id(what):
         return Question(id_prefix=what)
     location = parse_location(what)
-    with session.repository() as repo:
+    with open_repository(session) as repo:
         if not location.path:
             return opened.about_snapshot(repo.resolve(location.revision).id)
         return Question(digests=frozenset(_digests(repo, str(location))))

@@ -8,7 +8,6 @@ is recognised as such (see `registry`).
 from __future__ import annotations
 
 import os
-import tempfile
 import zlib
 from pathlib import Path
 
@@ -19,6 +18,8 @@ def state_directory() -> Path:
     """`$XDG_STATE_HOME/moorage`; not made by asking."""
     folder = user_folder(*STATE)
     if folder is None:  # a container's user that no password file knows
+        import tempfile  # which imports much, for hardly anybody
+
         folder = Path(tempfile.gettempdir()) / f"moorage-{os.getuid()}" / STATE[1] / "moorage"
     return folder
 

@@ -31,7 +31,7 @@ from moorage.mount.host.mountinfo import MountEntry
 from moorage.mount.shown.all_branches import BELOW, BRANCHES
 from moorage.mount.shown.view import SNAPSHOTS, XATTR_BRANCH, XATTR_SNAPSHOT
 from moorage.read.resolve import Located, parse_location
-from moorage.repository.handle import find_repository
+from moorage.repository.find import find_repository
 
 _MOST_LINKS = 40
 """As many as Linux follows."""

@@ -24,7 +24,7 @@ from moorage.mount import serve
 from moorage.mount.host import places
 from moorage.mount.kernel.ending import put_away
 from moorage.mount.request import KERNEL
-from moorage.repository.handle import find_repository
+from moorage.repository.find import find_repository
 
 
 class MountOptions(TypedDict, total=False):
