@@ -35,6 +35,7 @@ _PLACE = struct.Struct("<8sQIIB")
 _CRC = struct.Struct("<I")
 _PACK_KEY_BYTES = 8
 _CODECS = {int(codec): codec for codec in Codec}
+_KIND_BYTE = {of_id: bytes([kind]) for of_id, kind in KIND_OF_ID.items()}
 
 
 Bytes: TypeAlias = bytes | memoryview
@@ -48,7 +49,7 @@ def _sealed(key: bytes, value: bytes) -> bytes:
 def _opened(key: Bytes, found: Bytes) -> bytes:
     sealed = bytes(found)
     value = sealed[: -_CRC.size]
-    if len(sealed) < _CRC.size or _CRC.unpack(sealed[-_CRC.size :])[0] != zlib.crc32(value, zlib.crc32(key)):
+    if len(sealed) < _CRC.size or _CRC.unpack_from(sealed, len(value))[0] != zlib.crc32(value, zlib.crc32(key)):
         raise IndexDamaged("a value of the index fails its checksum")
     return value
 
@@ -77,9 +78,10 @@ class LmdbIndex(Index):
 
     def _find(self, transaction: lmdb.Transaction, ids: Sequence[ObjectId]) -> list[PackLocation | None]:
         found: list[PackLocation | None] = []
+        get, packs = transaction.get, self._pack_of_key
         for id in ids:
-            key = bytes([KIND_OF_ID[type(id)]]) + id
-            sealed = transaction.get(key)
+            key = _KIND_BYTE[type(id)] + id
+            sealed = get(key)
             if sealed is None:
                 found.append(None)
                 continue
@@ -89,7 +91,8 @@ class LmdbIndex(Index):
             pack_key, offset, stored, raw, codec = _PLACE.unpack(value)
             if codec not in _CODECS:
                 raise IndexDamaged("the index was built by a newer version")
-            found.append(PackLocation(self._pack(transaction, pack_key), offset, stored, raw, _CODECS[codec]))
+            pack = packs.get(pack_key) or self._pack(transaction, pack_key)
+            found.append(PackLocation(pack, offset, stored, raw, _CODECS[codec]))
         return found
 
     def _pack(self, transaction: lmdb.Transaction, key: bytes) -> PackId:

@@ -69,18 +69,15 @@ class Recipe:
         """Where the bytes of the reference at `position` start."""
         return self.ends[position] - self.sizes[position]
 
-    def _raw_id(self, position: int) -> bytes:
-        return self.ids[position * DIGEST_BYTES : (position + 1) * DIGEST_BYTES]
-
     def chunk(self, position: int) -> ChunkId:
         """The chunk at `position` of a recipe of level 0."""
-        return ChunkId(self._raw_id(position))
+        return ChunkId(self.ids[position * DIGEST_BYTES : (position + 1) * DIGEST_BYTES])
 
     def child(self, position: int) -> RecipeId:
         """The recipe at `position` of a recipe of a higher level."""
-        return RecipeId(self._raw_id(position))
+        return RecipeId(self.ids[position * DIGEST_BYTES : (position + 1) * DIGEST_BYTES])
 
     def chunks(self) -> Iterator[tuple[ChunkId, int]]:
         """All (chunk, raw bytes) of a recipe of level 0, in order."""
         for position, size in enumerate(self.sizes):
-            yield ChunkId(self._raw_id(position)), size
+            yield self.chunk(position), size

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from moorage.model.digest import ChunkId, RecipeId
 from moorage.model.recipe import Recipe
@@ -12,9 +13,8 @@ LoadRecipe = Callable[[RecipeId, int, int], Recipe]
 """(recipe, raw bytes it must stand for, level it must have) -> the recipe."""
 
 
-@dataclass(frozen=True, slots=True)
-class ChunkSlice:
-    """Bytes `start` to `stop` of one chunk."""
+class ChunkSlice(msgspec.Struct, frozen=True, gc=False):
+    """Bytes `start` to `stop` of one chunk. A struct as `PackLocation` is, and for the same reason."""
 
     id: ChunkId
     chunk_bytes: int
@@ -28,14 +28,17 @@ def slices_of(recipe: Recipe, start: int, stop: int, load: LoadRecipe) -> Iterat
 
     Loads only the recipes that the range touches, one a level at a time.
     """
-    for position in range(recipe.find(start), len(recipe)):
-        begin = recipe.start(position)
+    first = recipe.find(start)
+    begin, is_lowest = recipe.start(first), recipe.level == 0
+    for position, size in enumerate(recipe.sizes[first:], first):
         if begin >= stop:
             return
-        size = recipe.sizes[position]
-        inner_start, inner_stop = max(0, start - begin), min(size, stop - begin)
-        if recipe.level == 0:
+        end = begin + size
+        inner_start = start - begin if start > begin else 0
+        inner_stop = size if stop >= end else stop - begin
+        if is_lowest:
             yield ChunkSlice(recipe.chunk(position), size, inner_start, inner_stop)
         else:
             child = load(recipe.child(position), size, recipe.level - 1)
             yield from slices_of(child, inner_start, inner_stop, load)
+        begin = end

@@ -359,7 +359,7 @@ def test_a_place_that_is_wrong_gives_no_wrong_bytes(storage: Wrapped, change: st
     pack = written(storage, [stored(b"first"), stored(b"other")])
     for by in (-5, -1, 1, 5):
         (id, place), _ = places(pack)
-        fields = {name: getattr(place, name) for name in PackLocation.__slots__}
+        fields = {name: getattr(place, name) for name in PackLocation.__struct_fields__}
         fields[change] = max(0, fields[change] + by)
         with pytest.raises(CorruptDataError):
             read_object(storage, id, PackLocation(**fields))
