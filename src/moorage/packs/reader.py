@@ -15,7 +15,6 @@ from moorage.model.digest import ObjectId, PackId
 from moorage.model.objects import KIND_OF_ID, ObjectKind, PackEntry, PackLocation
 from moorage.model.ranges import ByteRange
 from moorage.storage.base import Storage
-from moorage.storage.local import LocalStorage
 
 _GAP_BYTES = 64 * 1024
 """Ranges nearer than this are read as one: fetching a gap is cheaper than asking twice."""
@@ -109,15 +108,19 @@ def read_objects(storage: Storage, wanted: Sequence[tuple[ObjectId, PackLocation
     return [found[number] for number in range(len(wanted))]
 
 
+def is_raw(place: PackLocation) -> bool:
+    """Whether an object is stored as it is. Whatever is encoded is shorter; should it ever not be, who copies it finds
+    that the copy is not what its hash says."""
+    return place.stored_bytes == HEADER_BYTES + place.raw_bytes
+
+
 def copy_raw(storage: Storage, wanted: Sequence[tuple[PackLocation, ByteRange, int]], fd: int) -> bool:
     """Copy parts of objects that are stored raw to their places (offsets) in an open file, within the kernel.
 
     **Nothing is verified.** False where an object is not stored raw, or where that cannot be done: what is then in the
     file does not count.
     """
-    # Whatever is encoded is shorter. Should it ever not be, the copy is not what the file's hash says.
-    is_raw = all(place.stored_bytes == HEADER_BYTES + place.raw_bytes for place, _, _ in wanted)
-    if not is_raw or not isinstance(storage, LocalStorage):
+    if not all(is_raw(place) for place, _, _ in wanted):
         return False
     by_pack: dict[PackId, list[tuple[ByteRange, int]]] = {}
     for place, part, at in wanted:
@@ -166,16 +169,20 @@ def _coalesce(
 ) -> list[tuple[list[int], ByteRange]]:
     """Group objects of one pack, sorted by offset, into reads that leave no large gap and do not grow without bound."""
     groups: list[tuple[list[int], ByteRange]] = []
+    group: list[int] = []
+    start = stop = 0
     for number in numbers:
         location = wanted[number][1]
-        if groups:
-            group, span = groups[-1]
-            stop = max(span.stop, location.stop_bytes)
-            if location.offset_bytes - span.stop <= _GAP_BYTES and stop - span.start <= _MAX_READ_BYTES:
-                group.append(number)
-                groups[-1] = (group, ByteRange(span.start, stop))
-                continue
-        groups.append(([number], ByteRange(location.offset_bytes, location.stop_bytes)))
+        offset, end = location.offset_bytes, max(stop, location.stop_bytes)
+        if group and (offset - stop > _GAP_BYTES or end - start > _MAX_READ_BYTES):
+            groups.append((group, ByteRange(start, stop)))
+            group = []
+        if not group:
+            start, end = offset, location.stop_bytes
+        group.append(number)
+        stop = end
+    if group:
+        groups.append((group, ByteRange(start, stop)))
     return groups
 
 

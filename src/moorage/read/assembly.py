@@ -9,9 +9,10 @@ The last few pieces stay in memory. A reader who keeps up has his bytes from the
 without a copy; one who does not, from the file. Nobody gets far ahead of a reader who keeps up, since what is ahead of
 him takes the processors that he waits for; but nobody waits for one who takes his time.
 
-Where nobody reads meanwhile, what is stored raw is copied from pack to file within the kernel, which verifies nothing:
-the hash of the whole does, and where that is another, everything is made once more, chunk by chunk, so that whatever is
-damaged is named.
+What is stored raw needs no decoding, so a reader who keeps up gets it verified and at once, and it gets into the file
+when he is done: until then, writing it would take half of the processors that he waits for. It is copied from pack to
+file within the kernel, as is what nobody reads meanwhile. That verifies nothing: the hash of the whole does, and where
+that is another, everything is made once more, chunk by chunk, so that whatever is damaged is named.
 
 What a reader gets before the whole has been hashed was verified by chunk a moment ago, by this process, which wrote it
 into a file that has no name yet that anybody would look for.
@@ -39,14 +40,21 @@ from moorage.storage.writing import LARGE_WRITE_BYTES, write_all_at
 
 _MOST_THREADS = 16
 AHEAD = 6
-"""Pieces that are kept in memory, and the most that are made ahead of a reader who keeps up."""
+"""Pieces that are kept in memory: the one where a reader is who keeps up, and the most that are made ahead of him."""
 PACE_S = 0.004
 """How long a thread that is ahead waits for the reader before it makes a piece all the same: so files are assembled at
 some 300 MB/s a thread, whatever their readers do."""
 PATIENCE_S = 2.0
 """A piece takes a few milliseconds. If it takes this long, something hangs, and perhaps not where the reader looks."""
-_EMPTY, _BUSY, _MADE, _DONE = range(4)
-"""States of a piece: nobody has begun; it is being decoded; it is in memory; it is in the file."""
+QUIET_S = 0.05
+"""A reader who asks for nothing for so long is done, or takes his time."""
+MOST_QUIET_WAIT_S = 1.0
+"""What is copied later is copied then, whoever still reads."""
+_LATER_PART = 8
+"""An eighth of the machine's memory may be copied later: it is copied fast because it has just been read."""
+_EMPTY, _BUSY, _MADE, _LATER, _COPIED, _DONE = range(6)
+"""States of a piece: nobody has begun; it is being decoded; it is in memory, and being written; it was in memory, and
+is copied later; it is being copied, or was, and nobody may read it; it was decoded, and is in the file."""
 
 
 class Assembly:
@@ -62,7 +70,8 @@ class Assembly:
         # A descriptor of its own: the other is closed when the file has its name, while somebody may still read.
         self._file = OpenFile(os.open(part.path, os.O_RDONLY | os.O_CLOEXEC))
         self._is_read_meanwhile = is_read_meanwhile
-        self._may_copy = not is_read_meanwhile
+        self._may_copy = True
+        self._most_later = _memory_bytes() // _LATER_PART // piece_bytes
         self._changed = threading.Condition()
         self._writing = threading.Lock()
         """Writes to one file exclude each other in the kernel, where those who wait for it spin."""
@@ -73,18 +82,19 @@ class Assembly:
         self._made: dict[int, list[Bytes]] = {}
         """Those in memory, oldest first."""
         self._next = 0
-        self._reached = 0 if self._is_read_meanwhile else len(self._states)
-        """The piece in which a reader was last."""
+        self._reached = 0 if self._is_read_meanwhile else len(self._states) + AHEAD
+        """The piece in which a reader was last; far behind all of them where there is none."""
+        self._read_s = time.monotonic() if self._is_read_meanwhile else 0.0
+        """When that was."""
         self._threads = 0
         """That take the next pieces as soon as they are done with theirs."""
-        self._left = len(self._states)
         self._has_copied = False
         self._has_ended = False
 
     @property
     def left_bytes(self) -> int:
-        """About how much is still to be done."""
-        return self._left * self._piece_bytes
+        """About how much has not been read from the packs yet."""
+        return (self._states.count(_EMPTY) + self._states.count(_BUSY)) * self._piece_bytes
 
     def parts_at(self, offset: int, size: int) -> list[Bytes] | None:
         """As `FileReader.parts_at`; None for bytes that nobody is about to make, or where that failed."""
@@ -92,6 +102,7 @@ class Assembly:
         if offset >= stop:
             return []
         first, last = offset // self._piece_bytes, (stop - 1) // self._piece_bytes + 1
+        self._read_s = time.monotonic()
         with self._changed:
             if self._reached != first:
                 self._reached = first
@@ -141,7 +152,7 @@ class Assembly:
             with self._changed:
                 self._has_ended = True
                 self._changed.notify_all()
-        if self._left:
+        if any(state < _COPIED for state in self._states):
             return False
         found = hash_of(self._file.fd, self._reader.size_bytes, keep_going)
         if found is not None and found != self._reader.entry.digest:
@@ -162,38 +173,79 @@ class Assembly:
         )
 
     def _fill(self, keep_going: Callable[[], bool], progress: Progress) -> None:
-        while keep_going() and (piece := self._take()) is not None:
-            start = piece * self._piece_bytes
-            size = min(self._piece_bytes, self._reader.size_bytes - start)
-            try:
-                self._make(piece, start, size)
-            except BaseException:
-                self._end()
-                raise
-            progress.advance(size_bytes=size)
+        """Make pieces as long as there are any, then copy those that were left for later."""
+        try:
+            for take, make in ((self._take, self._make), (self._take_later, self._copy)):
+                while keep_going() and (piece := take()) is not None:
+                    start = piece * self._piece_bytes
+                    size = min(self._piece_bytes, self._reader.size_bytes - start)
+                    if make(piece, start, size):
+                        progress.advance(size_bytes=size)
+        except BaseException:
+            self._end()
+            raise
 
-    def _make(self, piece: int, start: int, size: int) -> None:
-        if self._may_copy and self._reader.copy_to(self._part.fd, start, size):
-            self._has_copied = True
-        else:
-            made = self._reader.parts_at(start, size)
-            with self._changed:
-                self._states[piece] = _MADE
-                self._made[piece] = made
-                self._changed.notify_all()
-            with self._writing:
-                write_all_at(self._part.fd, made, start, LARGE_WRITE_BYTES)
+    def _make(self, piece: int, start: int, size: int) -> bool:
+        """Make one; whether it is in the file then."""
+        is_near = self._is_near(piece)
+        if piece < self._reached and not is_near and self._may_copy and self._copied(start, size):
+            self._becomes(piece, _COPIED)
+            return True
+        made = self._reader.parts_at(start, size)
+        is_later = (
+            self._may_copy
+            and is_near
+            and self._states.count(_LATER) < self._most_later
+            and self._reader.is_raw_at(start + size // 2)
+        )
         with self._changed:
-            self._states[piece] = _DONE
-            self._left -= 1
+            self._made[piece] = made
+            self._becomes(piece, _LATER if is_later else _MADE)
+        if not is_later:
+            self._write(piece, made, start)
+        return not is_later
+
+    def _copy(self, piece: int, start: int, size: int) -> bool:
+        """Get one into the file that was made before, and not written."""
+        if not self._copied(start, size):
+            self._write(piece, self._reader.parts_at(start, size), start)
+        return True
+
+    def _copied(self, start: int, size: int) -> bool:
+        """Copy what is stored raw; whether it could be."""
+        with self._writing:
+            is_copied = self._reader.copy_to(self._part.fd, start, size)
+        self._has_copied |= is_copied
+        return is_copied
+
+    def _write(self, piece: int, made: list[Bytes], start: int) -> None:
+        with self._writing:
+            write_all_at(self._part.fd, made, start, LARGE_WRITE_BYTES)
+        self._becomes(piece, _DONE)
+
+    def _becomes(self, piece: int, state: int) -> None:
+        with self._changed:
+            self._states[piece] = state
             self._drop()
             self._changed.notify_all()
 
     def _drop(self) -> None:
-        """Under the lock: keep few pieces in memory."""
-        written = [piece for piece in self._made if self._states[piece] == _DONE]
-        for piece in written[: max(0, len(self._made) - AHEAD)]:
+        """Under the lock: keep few pieces in memory, and those that a reader who comes to them finds nowhere else."""
+        unneeded = [
+            piece
+            for piece in self._made
+            if self._states[piece] >= _COPIED or (self._states[piece] == _LATER and not self._is_ahead(piece))
+        ]
+        for piece in unneeded[: max(0, len(self._made) - AHEAD)]:
             del self._made[piece]
+
+    def _is_ahead(self, piece: int) -> bool:
+        """Whether a reader is there, or about to come there."""
+        return 0 <= piece - self._reached < AHEAD
+
+    def _is_near(self, piece: int) -> bool:
+        """Whether it was made for a reader, who may have got further while he waits for it."""
+        return -AHEAD < piece - self._reached < AHEAD
 
     def _take(self) -> int | None:
         """The next piece that nobody has, from where a reader last looked for one."""
@@ -206,17 +258,37 @@ class Assembly:
                 if piece < 0:
                     return None
                 left_s = patient_until - time.monotonic()
-                if piece <= self._reached + AHEAD or left_s <= 0:
+                if piece < self._reached + AHEAD or left_s <= 0:
                     self._states[piece] = _BUSY
                     self._next = piece + 1
                     return piece
                 self._changed.wait(left_s)
             return None
 
+    def _take_later(self) -> int | None:
+        """The next piece that was left for later, when its reader is done."""
+        with self._changed:
+            patient_until = time.monotonic() + MOST_QUIET_WAIT_S
+            while not self._has_ended:
+                piece = self._states.find(_LATER)
+                if piece < 0:
+                    return None
+                now = time.monotonic()
+                wait_s = min(self._read_s + QUIET_S, patient_until) - now
+                if wait_s <= 0:
+                    self._states[piece] = _COPIED
+                    return piece
+                self._changed.wait(wait_s)
+            return None
+
     def _end(self) -> None:
         with self._changed:
             self._has_ended = True
             self._changed.notify_all()
+
+
+def _memory_bytes() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 class _Helpers:

@@ -17,7 +17,7 @@ from moorage.model.objects import PackLocation
 from moorage.model.ranges import ByteRange
 from moorage.model.recipe import Recipe
 from moorage.model.tree import Entry, EntryKind
-from moorage.packs.reader import copy_raw
+from moorage.packs.reader import copy_raw, is_raw
 from moorage.read.plan import ChunkSlice, slices_of
 from moorage.repository.handle import RepositoryHandle
 
@@ -81,6 +81,13 @@ class FileReader:
             wanted.append((place, ByteRange(piece.start, piece.stop), offset))
             offset += piece.stop - piece.start
         return copy_raw(self._handle.storage, wanted, fd)
+
+    def is_raw_at(self, offset: int) -> bool:
+        """Whether the chunk at `offset` is stored as it is, so that `copy_to` can copy it. Raises `DataError`,
+        `StorageError`."""
+        piece = next(self._slices(offset, offset + 1))
+        (place,) = self._handle.locator.find([piece.id])
+        return is_raw(place)
 
     def close(self) -> None:
         """Nothing is held that would have to be given back."""

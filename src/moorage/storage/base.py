@@ -79,6 +79,14 @@ class Storage(abc.ABC):
         """The bytes from `start` to `stop`; raises as `get_ranges`."""
         return self.get_ranges(key, [ByteRange(start, stop)])[0]
 
+    def copy_ranges(self, key: str, ranges: Sequence[tuple[ByteRange, int]], fd: int) -> bool:
+        """Copy each range of an object to its place (an offset) in an open file, without leaving the kernel.
+
+        False where that cannot be done: no such object, another file system, a full disk, or not at all, as here. What
+        is then in the file does not count, and whoever reads and writes instead is told why.
+        """
+        return False
+
     @abc.abstractmethod
     def size(self, key: str) -> int:
         """How long the object is. Raises `KeyNotFoundError`, `StorageError`."""

@@ -66,11 +66,7 @@ class LocalStorage(Storage):
                 os.close(fd)
 
     def copy_ranges(self, key: str, ranges: Sequence[tuple[ByteRange, int]], fd: int) -> bool:
-        """Copy each range of an object to its place (an offset) in an open file, without leaving the kernel.
-
-        False where that cannot be done: another file system, no such object, a full disk. What is then in the file does
-        not count, and whoever reads and writes instead is told why.
-        """
+        """See `Storage.copy_ranges`."""
         if not hasattr(os, "copy_file_range"):
             return False
         try:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from tests.needs import needs_linux
 from tests.unit.read.caches import MIB, Store, noise
 
 DATA = noise(9 * MIB + 12345)
+"""Stored as it is."""
 PIECE = 256 * 1024
 
 
@@ -39,6 +40,13 @@ def store(tmp_path: Path) -> Iterator[Store]:
     made = Store(tmp_path, {"big": DATA, "small": noise(1000, 1)})
     yield made
     made.handle.close()
+
+
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if nothing were stored raw."""
+    monkeypatch.setattr(FileReader, "is_raw_at", lambda *_: False)
+    monkeypatch.setattr(FileReader, "copy_to", lambda *_: False)
 
 
 def begin(store: Store) -> tuple[Part, Assembly]:
@@ -116,6 +124,7 @@ def test_reads_wait_for_what_is_being_made(store: Store, monkeypatch: pytest.Mon
     part.discard()
 
 
+@pytest.mark.usefixtures("encoded")
 def test_what_is_decoded_can_be_read_before_it_is_written(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     part, assembly = begin(store)
     gate = slow_writes(monkeypatch)
@@ -156,6 +165,7 @@ def test_no_piece_is_decoded_twice_for_a_reader_who_keeps_up(store: Store, monke
     assert sorted(decoded) == list(range(0, len(DATA), PIECE))
 
 
+@pytest.mark.usefixtures("encoded")
 def test_few_pieces_are_in_memory_and_who_is_behind_reads_the_file(store: Store) -> None:
     part, assembly = begin(store)
     assert assembly.run()
@@ -166,6 +176,7 @@ def test_few_pieces_are_in_memory_and_who_is_behind_reads_the_file(store: Store)
 
 
 @pytest.mark.parametrize("is_short", [True, False])
+@pytest.mark.usefixtures("encoded")
 def test_what_the_disk_does_not_give_back_is_looked_for_elsewhere(
     store: Store, monkeypatch: pytest.MonkeyPatch, *, is_short: bool
 ) -> None:
@@ -187,6 +198,7 @@ def test_what_the_disk_does_not_give_back_is_looked_for_elsewhere(
     part.discard()
 
 
+@pytest.mark.usefixtures("encoded")
 def test_what_was_decoded_and_not_written_is_not_read_from_the_file(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -282,6 +294,116 @@ def test_the_whole_is_verified_not_only_its_parts(store: Store, monkeypatch: pyt
 
 
 # -- copied within the kernel --------------------------------------------------------------------------
+
+
+def read_along(
+    assembly: Assembly, size_bytes: int, keep_going: Callable[[], bool] = lambda: True
+) -> list[bytes | None]:
+    """What a reader gets who reads from the first byte to the last while it is assembled."""
+    started = threading.Event()
+
+    def goes_on() -> bool:
+        started.set()
+        return keep_going()
+
+    runner = threading.Thread(target=assembly.run, args=[goes_on])
+    runner.start()
+    assert started.wait(60)
+    found = [read(assembly, offset, PIECE) for offset in range(0, size_bytes, PIECE)]
+    runner.join(60)
+    assert not runner.is_alive()
+    return found
+
+
+@needs_linux
+def test_what_a_reader_waits_for_is_not_written_meanwhile(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    part, assembly = begin(store)
+    written: list[int] = []
+    monkeypatch.setattr(assembly_module, "write_all_at", lambda *words: written.append(words[2]))
+    monkeypatch.setattr(assembly_module, "PACE_S", 60.0)
+    assert read_along(assembly, len(DATA)) == [DATA[start : start + PIECE] for start in range(0, len(DATA), PIECE)]
+    assert written == []
+    assert os.pread(part.fd, len(DATA), 0) == DATA
+    part.discard()
+
+
+@needs_linux
+def test_a_reader_gets_nothing_from_what_was_only_copied(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its chunks may have been damaged since they were verified; what he is not given here he reads from them."""
+    part, assembly = begin(store)
+    copy = os.copy_file_range
+
+    def wrong(source: int, fd: int, count: int, start: int, place: int) -> int:
+        return copy(source, fd, count, start ^ 1, place)
+
+    monkeypatch.setattr(os, "copy_file_range", wrong)
+    monkeypatch.setattr(assembly_module, "hash_of", lambda *_: None)
+    found = read_along(assembly, len(DATA))
+    assert os.pread(part.fd, len(DATA), 0) != DATA
+    again = [read(assembly, start, PIECE) for start in range(0, len(DATA), PIECE)]
+    assert again.count(None) > len(again) // 2
+    for pieces in (found, again):
+        right = (DATA[start : start + PIECE] for start in range(0, len(DATA), PIECE))
+        assert all(piece in (None, wanted) for piece, wanted in zip(pieces, right, strict=True))
+    part.discard()
+
+
+@needs_linux
+def test_a_copy_that_is_wrong_is_made_again_while_somebody_reads(
+    store: Store, decoded: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part, assembly = begin(store)
+    copy = os.copy_file_range
+
+    def wrong(source: int, fd: int, count: int, start: int, place: int) -> int:
+        return copy(source, fd, count, start ^ 1, place)
+
+    monkeypatch.setattr(os, "copy_file_range", wrong)
+    read_along(assembly, len(DATA))
+    assert os.pread(part.fd, len(DATA), 0) == DATA
+    assert len(decoded) > len(range(0, len(DATA), PIECE))
+    part.discard()
+
+
+@needs_linux
+def test_a_reader_who_never_ends_does_not_keep_it_from_becoming_whole(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part, assembly = begin(store)
+    monkeypatch.setattr(assembly_module, "QUIET_S", 60.0)
+    monkeypatch.setattr(assembly_module, "MOST_QUIET_WAIT_S", 0.05)
+    read_along(assembly, len(DATA))
+    assert os.pread(part.fd, len(DATA), 0) == DATA
+    part.discard()
+
+
+def test_what_may_be_copied_later_is_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than the memory holds would be read from the disk again."""
+    monkeypatch.setattr(assembly_module, "_memory_bytes", lambda: 16 * PIECE)
+    part, assembly = begin(store)
+    most = []
+    becomes = assembly._becomes
+
+    def counted(piece: int, state: int) -> None:
+        becomes(piece, state)
+        most.append(assembly._states.count(assembly_module._LATER))
+
+    monkeypatch.setattr(assembly, "_becomes", counted)
+    read_along(assembly, len(DATA))
+    # Each of the threads may have looked before the other's was counted.
+    assert 2 <= max(most) <= 3
+    assert os.pread(part.fd, len(DATA), 0) == DATA
+    part.discard()
+
+
+def test_what_has_been_given_out_counts_as_done(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has read all of it and goes must not have it dropped."""
+    part, assembly = begin(store)
+    left = []
+    monkeypatch.setattr(assembly, "_take_later", lambda: left.append(assembly.left_bytes))
+    read_along(assembly, len(DATA))
+    assert left[-1] == 0
+    part.discard()
 
 
 @pytest.fixture

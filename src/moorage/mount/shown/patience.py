@@ -205,6 +205,11 @@ class WatchedStorage(Storage):
         """See `Storage.get_ranges`."""
         return self._wait(Call("reading", key, ranges), lambda: self._inner.get_ranges(key, ranges))
 
+    def copy_ranges(self, key: str, ranges: Sequence[tuple[ByteRange, int]], fd: int) -> bool:
+        """See `Storage.copy_ranges`."""
+        call = Call("copying", key, [wanted for wanted, _ in ranges])
+        return self._wait(call, lambda: self._inner.copy_ranges(key, ranges, fd))
+
     def size(self, key: str) -> int:
         """See `Storage.size`."""
         return self._wait(Call("looking at", key), lambda: self._inner.size(key))
