@@ -36,6 +36,7 @@ from moorage.model.progress import SILENT, Progress
 from moorage.read.cache import Part
 from moorage.read.cached_file import PIECE_BYTES, OpenFile, hash_of
 from moorage.read.file import FileReader, part_of
+from moorage.read.threads import Helpers
 from moorage.storage.writing import LARGE_WRITE_BYTES, write_all_at
 
 _MOST_THREADS = 16
@@ -72,7 +73,11 @@ class Assembly:
         self._is_read_meanwhile = is_read_meanwhile
         self._may_copy = True
         self._most_later = _memory_bytes() // _LATER_PART // piece_bytes
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._has_more = threading.Condition(self._lock)
+        """A piece can be read that could not before, or no more will come."""
+        self._has_moved = threading.Condition(self._lock)
+        """A reader has got to another piece, or all is over. Apart, so that nobody is woken for nothing."""
         self._writing = threading.Lock()
         """Writes to one file exclude each other in the kernel, where those who wait for it spin."""
         self._start()
@@ -103,15 +108,15 @@ class Assembly:
             return []
         first, last = offset // self._piece_bytes, (stop - 1) // self._piece_bytes + 1
         self._read_s = time.monotonic()
-        with self._changed:
+        with self._lock:
             if self._reached != first:
                 self._reached = first
-                self._changed.notify_all()
+                self._has_moved.notify_all()
             while (missing := self._missing(first, last)) >= 0:
                 if self._states[missing] == _EMPTY and not 0 <= missing - self._next < self._threads:
                     self._next = missing
                     return None
-                if self._has_ended or not self._changed.wait(PATIENCE_S):
+                if self._has_ended or not self._has_more.wait(PATIENCE_S):
                     return None
             found = [(self._states[piece], self._made.get(piece)) for piece in range(first, last)]
         parts: list[Bytes] = []
@@ -146,12 +151,10 @@ class Assembly:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self._threads = min(cores, _MOST_THREADS, len(self._states))
         try:
-            with _Helpers(lambda: self._fill(keep_going, progress), self._threads - 1):
+            with Helpers(lambda: self._fill(keep_going, progress), self._threads - 1):
                 self._fill(keep_going, progress)
         finally:
-            with self._changed:
-                self._has_ended = True
-                self._changed.notify_all()
+            self._end()
         if any(state < _COPIED for state in self._states):
             return False
         found = hash_of(self._file.fd, self._reader.size_bytes, keep_going)
@@ -198,9 +201,7 @@ class Assembly:
             and self._states.count(_LATER) < self._most_later
             and self._reader.is_raw_at(start + size // 2)
         )
-        with self._changed:
-            self._made[piece] = made
-            self._becomes(piece, _LATER if is_later else _MADE)
+        self._becomes(piece, _LATER if is_later else _MADE, made)
         if not is_later:
             self._write(piece, made, start)
         return not is_later
@@ -223,11 +224,14 @@ class Assembly:
             write_all_at(self._part.fd, made, start, LARGE_WRITE_BYTES)
         self._becomes(piece, _DONE)
 
-    def _becomes(self, piece: int, state: int) -> None:
-        with self._changed:
+    def _becomes(self, piece: int, state: int, made: list[Bytes] | None = None) -> None:
+        with self._lock:
+            if made is not None:
+                self._made[piece] = made
+            if self._states[piece] < _MADE:
+                self._has_more.notify_all()
             self._states[piece] = state
             self._drop()
-            self._changed.notify_all()
 
     def _drop(self) -> None:
         """Under the lock: keep few pieces in memory, and those that a reader who comes to them finds nowhere else."""
@@ -249,7 +253,7 @@ class Assembly:
 
     def _take(self) -> int | None:
         """The next piece that nobody has, from where a reader last looked for one."""
-        with self._changed:
+        with self._lock:
             patient_until = time.monotonic() + PACE_S
             while not self._has_ended:
                 piece = self._states.find(_EMPTY, self._next)
@@ -262,12 +266,12 @@ class Assembly:
                     self._states[piece] = _BUSY
                     self._next = piece + 1
                     return piece
-                self._changed.wait(left_s)
+                self._has_moved.wait(left_s)
             return None
 
     def _take_later(self) -> int | None:
         """The next piece that was left for later, when its reader is done."""
-        with self._changed:
+        with self._lock:
             patient_until = time.monotonic() + MOST_QUIET_WAIT_S
             while not self._has_ended:
                 piece = self._states.find(_LATER)
@@ -278,45 +282,15 @@ class Assembly:
                 if wait_s <= 0:
                     self._states[piece] = _COPIED
                     return piece
-                self._changed.wait(wait_s)
+                self._has_moved.wait(wait_s)
             return None
 
     def _end(self) -> None:
-        with self._changed:
+        with self._lock:
             self._has_ended = True
-            self._changed.notify_all()
+            self._has_more.notify_all()
+            self._has_moved.notify_all()
 
 
 def _memory_bytes() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-class _Helpers:
-    """Threads that help with something until all of them are done with it.
-
-    Daemons, unlike those of a `ThreadPoolExecutor`: one that waits for a disk that never answers must not keep the
-    interpreter from ending.
-    """
-
-    def __init__(self, work: Callable[[], None], count: int) -> None:
-        self._work = work
-        self._threads = [
-            threading.Thread(target=self._run, name=f"moorage-hydrate-{number}", daemon=True) for number in range(count)
-        ]
-        self._errors: list[BaseException] = []
-
-    def __enter__(self) -> None:
-        for thread in self._threads:
-            thread.start()
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        for thread in self._threads:
-            thread.join()
-        if kind is None and self._errors:
-            raise self._errors[0]
-
-    def _run(self) -> None:
-        try:
-            self._work()
-        except BaseException as error:  # noqa: BLE001 - raised again by who waits for it
-            self._errors.append(error)

@@ -222,13 +222,13 @@ def test_what_was_decoded_and_not_written_is_not_read_from_the_file(
 def test_a_reader_who_stops_does_not_keep_it_from_becoming_whole(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     part, assembly = begin(store)
     waits: list[float | None] = []
-    wait = assembly._changed.wait
+    wait = assembly._has_moved.wait
 
     def counted(timeout: float | None = None) -> bool:
         waits.append(timeout)
         return wait(timeout)
 
-    monkeypatch.setattr(assembly._changed, "wait", counted)
+    monkeypatch.setattr(assembly._has_moved, "wait", counted)
     read(assembly, 0, 10)
     assert assembly.run()
     assert waits  # they were ahead of him, and waited for a moment
@@ -384,8 +384,8 @@ def test_what_may_be_copied_later_is_bounded(store: Store, monkeypatch: pytest.M
     most = []
     becomes = assembly._becomes
 
-    def counted(piece: int, state: int) -> None:
-        becomes(piece, state)
+    def counted(piece: int, state: int, made: list[Bytes] | None = None) -> None:
+        becomes(piece, state, made)
         most.append(assembly._states.count(assembly_module._LATER))
 
     monkeypatch.setattr(assembly, "_becomes", counted)
