@@ -3,19 +3,20 @@
 The file is divided into pieces. Several threads each take the next piece that nobody has, decode it (every chunk is
 verified) and write it where it belongs. Whoever reads meanwhile waits for a piece that is just being made, and is told
 to look elsewhere for one that nobody has begun, from where the threads then go on: so they are ahead of a reader
-wherever he starts, and no byte is decoded twice for the two of them.
+wherever he starts, and who reads on decodes nothing himself.
 
 The last few pieces stay in memory. A reader who keeps up has his bytes from there, as soon as they are decoded and
 without a copy; one who does not, from the file. Nobody gets far ahead of a reader who keeps up, since what is ahead of
 him takes the processors that he waits for; but nobody waits for one who takes his time.
 
-What is stored raw needs no decoding, so a reader who keeps up gets it verified and at once, and it gets into the file
-when he is done: until then, writing it would take half of the processors that he waits for. It is copied from pack to
-file within the kernel, as is what nobody reads meanwhile. That verifies nothing: the hash of the whole does, and where
-that is another, everything is made once more, chunk by chunk, so that whatever is damaged is named.
+What is stored raw is in its pack as it is, so of a large file it is not written while its reader waits for what comes
+next: he gets it, verified, and when he is done it is copied from pack to file within the kernel, as is what nobody is
+near to. Copying verifies nothing: nobody reads what was copied from the file before the hash of the whole is right.
+Where that is another, everything is made once more, chunk by chunk, so that whatever is damaged is named. Who comes
+back meanwhile to what is not written finds it in the chunks; the kernel keeps what it has been given once, so few do.
 
-What a reader gets before the whole has been hashed was verified by chunk a moment ago, by this process, which wrote it
-into a file that has no name yet that anybody would look for.
+What a reader gets before the whole has been hashed was verified by chunk a moment ago, by this process, which has it in
+memory, or wrote it into a file that has no name yet that anybody would look for.
 
 A piece that does not come (a disk that hangs) is not waited for longer than a moment: the reader looks for his bytes in
 the chunks himself.
@@ -41,7 +42,8 @@ from moorage.storage.writing import LARGE_WRITE_BYTES, write_all_at
 
 _MOST_THREADS = 16
 AHEAD = 6
-"""Pieces that are kept in memory: the one where a reader is who keeps up, and the most that are made ahead of him."""
+"""Pieces that are kept in memory, beside those just being written; and the most that are made for a reader who keeps
+up, from where he is."""
 PACE_S = 0.004
 """How long a thread that is ahead waits for the reader before it makes a piece all the same: so files are assembled at
 some 300 MB/s a thread, whatever their readers do."""
@@ -50,12 +52,15 @@ PATIENCE_S = 2.0
 QUIET_S = 0.05
 """A reader who asks for nothing for so long is done, or takes his time."""
 MOST_QUIET_WAIT_S = 1.0
-"""What is copied later is copied then, whoever still reads."""
+"""After the last piece was made what is left is copied, whoever still reads."""
+LEAST_LATER_BYTES = 64 * 1024 * 1024
+"""A smaller file is written at once: the next one should not have to wait until this one's reader has been quiet."""
 _LATER_PART = 8
-"""An eighth of the machine's memory may be copied later: it is copied fast because it has just been read."""
+"""About an eighth of the machine's memory may be copied later: it is copied fast because it has just been read."""
 _EMPTY, _BUSY, _MADE, _LATER, _COPIED, _DONE = range(6)
-"""States of a piece: nobody has begun; it is being decoded; it is in memory, and being written; it was in memory, and
-is copied later; it is being copied, or was, and nobody may read it; it was decoded, and is in the file."""
+"""States of a piece: nobody has begun; it is being decoded; it was decoded, and is being written; it was decoded, and
+is copied later; it is being copied, or was, and nobody may read it from the file; it was decoded, and is in the file.
+From the third on it may be in memory."""
 
 
 class Assembly:
@@ -72,12 +77,15 @@ class Assembly:
         self._file = OpenFile(os.open(part.path, os.O_RDONLY | os.O_CLOEXEC))
         self._is_read_meanwhile = is_read_meanwhile
         self._may_copy = True
-        self._most_later = _memory_bytes() // _LATER_PART // piece_bytes
+        is_large = reader.size_bytes >= LEAST_LATER_BYTES
+        self._most_later = _memory_bytes() // _LATER_PART // piece_bytes if is_large else 0
         self._lock = threading.Lock()
         self._has_more = threading.Condition(self._lock)
         """A piece can be read that could not before, or no more will come."""
         self._has_moved = threading.Condition(self._lock)
-        """A reader has got to another piece, or all is over. Apart, so that nobody is woken for nothing."""
+        """A reader has got to another piece, or all is over."""
+        self._is_quiet = threading.Condition(self._lock)
+        """Nobody reads any more, or all is over. Three, so that nobody is woken for nothing."""
         self._writing = threading.Lock()
         """Writes to one file exclude each other in the kernel, where those who wait for it spin."""
         self._start()
@@ -102,13 +110,14 @@ class Assembly:
         return (self._states.count(_EMPTY) + self._states.count(_BUSY)) * self._piece_bytes
 
     def parts_at(self, offset: int, size: int) -> list[Bytes] | None:
-        """As `FileReader.parts_at`; None for bytes that nobody is about to make, or where that failed."""
+        """As `FileReader.parts_at`; None for bytes that nobody is about to make, where that failed, and for those that
+        are neither in memory nor written."""
         stop = min(offset + size, self._reader.size_bytes)
         if offset >= stop:
             return []
         first, last = offset // self._piece_bytes, (stop - 1) // self._piece_bytes + 1
-        self._read_s = time.monotonic()
         with self._lock:
+            self._read_s = time.monotonic()
             if self._reached != first:
                 self._reached = first
                 self._has_moved.notify_all()
@@ -130,6 +139,13 @@ class Assembly:
             else:
                 return None
         return parts
+
+    def reader_left(self) -> None:
+        """Nobody reads any more: nothing is made for anybody, and nobody is waited for. Whoever reads again is."""
+        with self._lock:
+            self._reached, self._read_s = len(self._states) + AHEAD, 0.0
+            self._has_moved.notify_all()
+            self._is_quiet.notify_all()
 
     def _written(self, offset: int, size: int) -> bytes | None:
         """What is in the file, all of it: less than was asked for would be taken for the end of the file."""
@@ -178,46 +194,58 @@ class Assembly:
     def _fill(self, keep_going: Callable[[], bool], progress: Progress) -> None:
         """Make pieces as long as there are any, then copy those that were left for later."""
         try:
-            for take, make in ((self._take, self._make), (self._take_later, self._copy)):
-                while keep_going() and (piece := take()) is not None:
-                    start = piece * self._piece_bytes
-                    size = min(self._piece_bytes, self._reader.size_bytes - start)
-                    if make(piece, start, size):
-                        progress.advance(size_bytes=size)
+            self._each(self._take, self._make, keep_going, progress)
+            self._wait_for_quiet(keep_going)
+            self._each(self._take_later, self._copy, keep_going, progress)
         except BaseException:
             self._end()
             raise
 
+    def _each(
+        self,
+        take: Callable[[], int | None],
+        do: Callable[[int, int, int], bool],
+        keep_going: Callable[[], bool],
+        progress: Progress,
+    ) -> None:
+        while keep_going() and (piece := take()) is not None:
+            start = piece * self._piece_bytes
+            size = min(self._piece_bytes, self._reader.size_bytes - start)
+            if do(piece, start, size):
+                progress.advance(size_bytes=size)
+
     def _make(self, piece: int, start: int, size: int) -> bool:
         """Make one; whether it is in the file then."""
         is_near = self._is_near(piece)
-        if piece < self._reached and not is_near and self._may_copy and self._copied(start, size):
-            self._becomes(piece, _COPIED)
+        if self._may_copy and piece < self._reached and not is_near and self._copied(piece, start, size):
             return True
-        made = self._reader.parts_at(start, size)
-        is_later = (
-            self._may_copy
-            and is_near
-            and self._states.count(_LATER) < self._most_later
-            and self._reader.is_raw_at(start + size // 2)
-        )
-        self._becomes(piece, _LATER if is_later else _MADE, made)
-        if not is_later:
-            self._write(piece, made, start)
-        return not is_later
+        made, is_raw = self._reader.parts_and_form_at(start, size)
+        is_later = is_raw and is_near and self._may_copy and self._states.count(_LATER) < self._most_later
+        if is_later and self._has_copied:
+            self._becomes(piece, _LATER, made)
+            return False
+        self._becomes(piece, _MADE, made)
+        if is_later:  # the first: whether it can be copied at all is better known before much is left to be
+            if self._copied(piece, start, size):
+                return True
+            self._may_copy = False
+        self._write(piece, made, start)
+        return True
 
     def _copy(self, piece: int, start: int, size: int) -> bool:
-        """Get one into the file that was made before, and not written."""
-        if not self._copied(start, size):
+        """Get one into the file that was left for later."""
+        if not self._copied(piece, start, size):
             self._write(piece, self._reader.parts_at(start, size), start)
         return True
 
-    def _copied(self, start: int, size: int) -> bool:
+    def _copied(self, piece: int, start: int, size: int) -> bool:
         """Copy what is stored raw; whether it could be."""
         with self._writing:
-            is_copied = self._reader.copy_to(self._part.fd, start, size)
-        self._has_copied |= is_copied
-        return is_copied
+            if not self._reader.copy_to(self._part.fd, start, size):
+                return False
+        self._has_copied = True
+        self._becomes(piece, _COPIED)
+        return True
 
     def _write(self, piece: int, made: list[Bytes], start: int) -> None:
         with self._writing:
@@ -238,7 +266,7 @@ class Assembly:
         unneeded = [
             piece
             for piece in self._made
-            if self._states[piece] >= _COPIED or (self._states[piece] == _LATER and not self._is_ahead(piece))
+            if self._states[piece] == _DONE or (self._states[piece] != _MADE and not self._is_ahead(piece))
         ]
         for piece in unneeded[: max(0, len(self._made) - AHEAD)]:
             del self._made[piece]
@@ -269,27 +297,31 @@ class Assembly:
                 self._has_moved.wait(left_s)
             return None
 
-    def _take_later(self) -> int | None:
-        """The next piece that was left for later, when its reader is done."""
+    def _wait_for_quiet(self, keep_going: Callable[[], bool]) -> None:
+        """Until the reader is done, or has had time enough."""
         with self._lock:
             patient_until = time.monotonic() + MOST_QUIET_WAIT_S
-            while not self._has_ended:
-                piece = self._states.find(_LATER)
-                if piece < 0:
-                    return None
-                now = time.monotonic()
-                wait_s = min(self._read_s + QUIET_S, patient_until) - now
+            while _LATER in self._states and not self._has_ended and keep_going():
+                wait_s = min(self._read_s + QUIET_S, patient_until) - time.monotonic()
                 if wait_s <= 0:
-                    self._states[piece] = _COPIED
-                    return piece
-                self._has_moved.wait(wait_s)
-            return None
+                    return
+                self._is_quiet.wait(wait_s)
+
+    def _take_later(self) -> int | None:
+        """The next piece that was left for later."""
+        with self._lock:
+            piece = -1 if self._has_ended else self._states.find(_LATER)
+            if piece < 0:
+                return None
+            self._states[piece] = _COPIED
+            return piece
 
     def _end(self) -> None:
         with self._lock:
             self._has_ended = True
             self._has_more.notify_all()
             self._has_moved.notify_all()
+            self._is_quiet.notify_all()
 
 
 def _memory_bytes() -> int:

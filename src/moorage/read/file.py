@@ -53,18 +53,16 @@ class FileReader:
             return []
         slices = list(self._slices(offset, stop))
         objects = self._handle.objects
-        data: Sequence[Bytes]
         if len(slices) == 1:
-            data = [objects.chunk(slices[0].id)]
-        else:
-            data = objects.chunks([piece.id for piece in slices])
-        parts: list[Bytes] = []
-        for piece, chunk in zip(slices, data, strict=True):
-            if len(chunk) != piece.chunk_bytes:
-                raise CorruptDataError(f"chunk {piece.id.hex()} is not as long as its recipe says", id=piece.id.hex())
-            whole = piece.start == 0 and piece.stop == len(chunk)
-            parts.append(chunk if whole else memoryview(chunk)[piece.start : piece.stop])
-        return parts
+            return _cut(slices, [objects.chunk(slices[0].id)])
+        return _cut(slices, objects.chunks([piece.id for piece in slices]))
+
+    def parts_and_form_at(self, offset: int, size: int) -> tuple[list[Bytes], bool]:
+        """As `parts_at`, of bytes that the file has; and whether all of them are stored raw, as `copy_to` needs it."""
+        slices = list(self._slices(offset, offset + size))
+        ids = [piece.id for piece in slices]
+        places = self._handle.locator.find(ids)
+        return _cut(slices, self._handle.objects.chunks(ids, places)), all(map(is_raw, places))
 
     def copy_to(self, fd: int, offset: int, size: int) -> bool:
         """Copy `size` bytes from `offset` to the same place of an open file, within the kernel, **unverified**.
@@ -81,13 +79,6 @@ class FileReader:
             wanted.append((place, ByteRange(piece.start, piece.stop), offset))
             offset += piece.stop - piece.start
         return copy_raw(self._handle.storage, wanted, fd)
-
-    def is_raw_at(self, offset: int) -> bool:
-        """Whether the chunk at `offset` is stored as it is, so that `copy_to` can copy it. Raises `DataError`,
-        `StorageError`."""
-        piece = next(self._slices(offset, offset + 1))
-        (place,) = self._handle.locator.find([piece.id])
-        return is_raw(place)
 
     def close(self) -> None:
         """Nothing is held that would have to be given back."""
@@ -121,6 +112,17 @@ class FileReader:
         if level is not None and recipe.level != level:
             raise FormatError(f"recipe {id.hex()} is of level {recipe.level} where level {level} was promised")
         return recipe
+
+
+def _cut(slices: Sequence[ChunkSlice], chunks: Sequence[Bytes]) -> list[Bytes]:
+    """Of each chunk what its slice says."""
+    parts: list[Bytes] = []
+    for piece, chunk in zip(slices, chunks, strict=True):
+        if len(chunk) != piece.chunk_bytes:
+            raise CorruptDataError(f"chunk {piece.id.hex()} is not as long as its recipe says", id=piece.id.hex())
+        whole = piece.start == 0 and piece.stop == len(chunk)
+        parts.append(chunk if whole else memoryview(chunk)[piece.start : piece.stop])
+    return parts
 
 
 def part_of(parts: Sequence[Bytes], start: int, stop: int) -> list[Bytes]:

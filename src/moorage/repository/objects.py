@@ -47,9 +47,10 @@ class ObjectStore:
         """The verified bytes of one object."""
         return bytes(self.get_many([id])[0])
 
-    def get_many(self, ids: Sequence[ObjectId]) -> list[Bytes]:
-        """The verified bytes of several objects, in order. Views keep alive what was decoded with them."""
-        locations = self.locator.find(ids)
+    def get_many(self, ids: Sequence[ObjectId], places: Sequence[PackLocation] | None = None) -> list[Bytes]:
+        """The verified bytes of several objects, in order. Views keep alive what was decoded with them. `places` is
+        what the locator has just said, if it was asked."""
+        locations = self.locator.find(ids) if places is None else places
         try:
             return read_objects(self.storage, list(zip(ids, locations, strict=True)))
         except DataError:
@@ -72,12 +73,15 @@ class ObjectStore:
             self._chunks.put(id, data)
         return data
 
-    def chunks(self, ids: Sequence[ChunkId]) -> list[Bytes]:
-        """Several neighbouring chunks; the first and last are kept at hand, since the next read often needs them."""
+    def chunks(self, ids: Sequence[ChunkId], places: Sequence[PackLocation] | None = None) -> list[Bytes]:
+        """Several neighbouring chunks; the first and last are kept at hand, since the next read often needs them.
+        `places` as for `get_many`."""
         found: list[Bytes | None] = [self._chunks.get(id) for id in ids]
         missing = [position for position, data in enumerate(found) if data is None]
         if missing:
-            for position, data in zip(missing, self.get_many([ids[position] for position in missing]), strict=True):
+            some = None if places is None else [places[position] for position in missing]
+            got = self.get_many([ids[position] for position in missing], some)
+            for position, data in zip(missing, got, strict=True):
                 found[position] = data
             for position in (0, -1):
                 edge = found[position]

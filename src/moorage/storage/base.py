@@ -83,7 +83,8 @@ class Storage(abc.ABC):
         """Copy each range of an object to its place (an offset) in an open file, without leaving the kernel.
 
         False where that cannot be done: no such object, another file system, a full disk, or not at all, as here. What
-        is then in the file does not count, and whoever reads and writes instead is told why.
+        is then in the file does not count, and whoever reads and writes instead is told why. Raises `StorageError`
+        where it is not even tried.
         """
         return False
 

@@ -47,3 +47,7 @@ class Store:
 def room_for(*sizes: int) -> int:
     """A limit that holds files of just these sizes, with the part that is kept free."""
     return -(-sum(map(charge, sizes)) * 16 // 15)
+
+
+DATA = noise(9 * MIB + 12345)
+"""Of the large file; stored as it is."""

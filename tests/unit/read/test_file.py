@@ -15,6 +15,7 @@ from moorage.errors import CorruptDataError, FormatError, InvalidInputError, Mis
 from moorage.format.recipe import encode_recipe
 from moorage.format.stored import Bytes
 from moorage.model.digest import ChunkId, ContentDigest, RecipeId, TreeId
+from moorage.model.objects import PackLocation
 from moorage.model.recipe import Recipe
 from moorage.model.tree import Entry, EntryKind
 from moorage.read import stream
@@ -342,10 +343,10 @@ def damaged(number: int) -> tuple[FileReader, int]:
     chunks = list(FileReader(handle, entry).chunks())
     rotten, get = chunks[number][0], handle.objects.get_many
 
-    def rotting(ids: list[ChunkId]) -> list[Bytes]:
+    def rotting(ids: list[ChunkId], places: list[PackLocation] | None = None) -> list[Bytes]:
         if rotten in ids:
             raise CorruptDataError("as if")
-        return get(ids)
+        return get(ids, places)
 
     handle.objects.get_many = rotting  # type: ignore[assignment,method-assign]  # a disk that rots
     return FileReader(handle, entry), sum(size for _, size in chunks[:number])

@@ -199,7 +199,10 @@ class Hydration:
         """One open less."""
         with self._lock:
             content.opens -= 1
+            assembly = None if content.opens else content.assembly
             unused = self._forget_unused(content)
+        if assembly is not None:
+            assembly.reader_left()
         del unused  # which closes it, and that may take its time
 
     def from_cache(self, do: Callable[[], T]) -> T | None:

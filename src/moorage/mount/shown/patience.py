@@ -206,9 +206,10 @@ class WatchedStorage(Storage):
         return self._wait(Call("reading", key, ranges), lambda: self._inner.get_ranges(key, ranges))
 
     def copy_ranges(self, key: str, ranges: Sequence[tuple[ByteRange, int]], fd: int) -> bool:
-        """See `Storage.copy_ranges`."""
-        call = Call("copying", key, [wanted for wanted, _ in ranges])
-        return self._wait(call, lambda: self._inner.copy_ranges(key, ranges, fd))
+        """See `Storage.copy_ranges`. Not waited for: where it hangs, that may be by the disk that is copied to, and
+        then reading the same bytes is not in vain."""
+        self._patience.refuse(Call("copying", key, [wanted for wanted, _ in ranges]))
+        return self._inner.copy_ranges(key, ranges, fd)
 
     def size(self, key: str) -> int:
         """See `Storage.size`."""

@@ -10,6 +10,7 @@ import pytest
 
 from moorage.mount.shown import hydration as hydration_module
 from moorage.mount.shown.hydration import Hydration
+from moorage.read import assembly
 from moorage.read.assembly import Assembly
 from moorage.read.hydrate import hydrate
 from tests.unit.read.caches import MIB, Store, noise
@@ -122,6 +123,21 @@ def test_it_is_dropped_when_the_last_reader_leaves_early(
     finish(hydration)
     assert store.names() == []
     assert hydration._contents == {}
+
+
+def test_a_large_file_is_finished_when_its_last_reader_leaves(
+    store: Store, hydration: Hydration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not when he has been quiet for so long: the next file waits for the same thread."""
+    for name, value in (("LEAST_LATER_BYTES", 0), ("QUIET_S", 600.0), ("MOST_QUIET_WAIT_S", 600.0)):
+        monkeypatch.setattr(assembly, name, value)
+    one, other = hydration.open(store.entry("big")), hydration.open(store.entry("same"))
+    assert read(one, 0, len(BIG)) == BIG
+    one.close()
+    assert store.names() == [] or store.names()[0].endswith(".part")
+    other.close()
+    finish(hydration)
+    assert store.names() == store.short("big")
 
 
 def test_a_file_changed_under_us_is_dropped_and_made_anew(store: Store, hydration: Hydration) -> None:

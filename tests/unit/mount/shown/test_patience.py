@@ -40,6 +40,10 @@ class Hanging(MemoryStorage):
         self._wait(key)
         return super().get_ranges(key, ranges)  # type: ignore[arg-type]  # handed on as it came
 
+    def copy_ranges(self, key: str, ranges: object, fd: int) -> bool:
+        self._wait(key)
+        return True
+
 
 class Bench:
     """A storage that hangs, and somebody who reads from it."""
@@ -99,6 +103,24 @@ def test_what_hangs_is_not_waited_for_again_until_it_answers(bench: Bench) -> No
     bench.free()
     assert bench.storage.get_range(PACK, 15, 25) == bytes(10)
     assert not bench.patience.calls
+
+
+def test_a_copy_that_hangs_keeps_nobody_from_reading(bench: Bench) -> None:
+    """It may be the disk that is copied to."""
+    wanted = [(ByteRange(10, 20), 0)]
+    bench.hang(PACK, lambda: bench.storage.copy_ranges(PACK, wanted, -1))
+    bench.patience.look(0)
+    bench.patience.look(100)
+    assert bench.storage.get_range(PACK, 15, 25) == bytes(10)
+
+
+def test_nothing_is_copied_from_where_reading_is_in_vain(bench: Bench) -> None:
+    assert bench.storage.copy_ranges(PACK, [(ByteRange(10, 20), 0)], -1)
+    bench.hang(PACK, lambda: bench.storage.get_range(PACK, 10, 20))
+    bench.patience.look(0)
+    bench.patience.look(100)
+    with pytest.raises(StorageError, match="does not answer"):
+        bench.storage.copy_ranges(PACK, [(ByteRange(15, 25), 0)], -1)
 
 
 def test_a_ref_is_given_up_earlier(bench: Bench) -> None:
