@@ -79,6 +79,7 @@ CALLS: dict[int, _Call] = {
     296: _Call("pwritev", fd=0),
     306: _Call("syncfs", fd=0),
     316: _Call("renameat2", paths=(1, 3)),
+    275: _Call("splice", fd=2),
     326: _Call("copy_file_range", fd=2),
     328: _Call("pwritev2", fd=0),
     # What only looks. Made to fail in the tests of errors, never counted otherwise.

@@ -30,6 +30,7 @@ from moorage.storage import leftovers
 from moorage.storage.base import Buffer, KeyInfo, Storage, Upload
 from moorage.storage.os_errors import translate, translated
 from moorage.storage.rename import rename_noreplace
+from moorage.storage.splicing import can_splice, splice_ranges
 from moorage.storage.writing import write_all
 
 TMP_FOLDER = "tmp"
@@ -67,14 +68,14 @@ class LocalStorage(Storage):
 
     def copy_ranges(self, key: str, ranges: Sequence[tuple[ByteRange, int]], fd: int) -> bool:
         """See `Storage.copy_ranges`."""
-        if not hasattr(os, "copy_file_range"):
+        if not can_splice():
             return False
         try:
             source = os.open(self._path(key), os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return False
         try:
-            return all(_copy(source, wanted, fd, place) for wanted, place in ranges)
+            return splice_ranges(source, ranges, fd)
         except OSError:
             return False
         finally:
@@ -272,18 +273,6 @@ def _pread(fd: int, wanted: ByteRange, key: str) -> bytes:
             )
         data += more
     return data
-
-
-def _copy(source: int, wanted: ByteRange, fd: int, place: int) -> bool:
-    """Copy one range; False where the source ends before it does. Raises `OSError`."""
-    start = wanted.start
-    while start < wanted.stop:
-        count = os.copy_file_range(source, fd, wanted.stop - start, start, place)
-        if count == 0:
-            return False
-        start += count
-        place += count
-    return True
 
 
 def _create(name: str) -> int:

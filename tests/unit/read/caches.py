@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Mapping
 from pathlib import Path
+
+import pytest
 
 from moorage.model.tree import Entry
 from moorage.read.cache import FileCache, charge
@@ -51,3 +54,21 @@ def room_for(*sizes: int) -> int:
 
 DATA = noise(9 * MIB + 12345)
 """Of the large file; stored as it is."""
+
+
+def copies_wrongly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have what is copied within the kernel come from a byte further on, or back."""
+    splice = os.splice
+
+    def wrong(
+        source: int,
+        target: int,
+        count: int,
+        offset_src: int | None = None,
+        offset_dst: int | None = None,
+        flags: int = 0,
+    ) -> int:
+        start = None if offset_src is None else offset_src ^ 1
+        return splice(source, target, count, offset_src=start, offset_dst=offset_dst, flags=flags)
+
+    monkeypatch.setattr(os, "splice", wrong)

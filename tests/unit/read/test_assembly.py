@@ -20,7 +20,7 @@ from moorage.read.file import FileReader
 from moorage.read.hydrate import hydrate
 from moorage.storage.writing import write_all_at
 from tests.needs import needs_linux
-from tests.unit.read.caches import DATA, MIB, Store
+from tests.unit.read.caches import DATA, MIB, Store, copies_wrongly
 
 PIECE = 256 * 1024
 STARTS = range(0, len(DATA), PIECE)
@@ -273,15 +273,6 @@ def pieces() -> Iterator[bytes]:
     return (DATA[start : start + PIECE] for start in STARTS)
 
 
-def copies_wrongly(monkeypatch: pytest.MonkeyPatch) -> None:
-    copy = os.copy_file_range
-
-    def wrong(source: int, fd: int, count: int, start: int, place: int) -> int:
-        return copy(source, fd, count, start ^ 1, place)
-
-    monkeypatch.setattr(os, "copy_file_range", wrong)
-
-
 @needs_linux
 @pytest.mark.usefixtures("large")
 def test_what_a_reader_waits_for_is_not_written_meanwhile(store: Store, decoded: list[int], written: list[int]) -> None:
@@ -335,12 +326,12 @@ def test_a_copy_that_is_wrong_is_made_again_while_somebody_reads(
 def test_where_nothing_can_be_copied_nothing_is_left_for_later(
     store: Store, decoded: list[int], written: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It would be decoded twice: the cache is on another file system, say."""
+    """It would be decoded twice."""
 
-    def refused(*_: object) -> int:
-        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+    def refused(*_: object, **__: object) -> int:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
 
-    monkeypatch.setattr(os, "copy_file_range", refused, raising=False)
+    monkeypatch.setattr(os, "splice", refused, raising=False)
     part, assembly = begin(store)
     assert read_along(assembly) == list(pieces())
     assert sorted(decoded) == sorted(written) == list(STARTS)

@@ -26,7 +26,7 @@ from moorage.read.hydrate import hydrate, try_hydrate
 from moorage.read.resolve import locate, parse_location
 from moorage.storage.writing import write_all_at
 from tests.needs import needs_linux
-from tests.unit.read.caches import MIB, Store, noise
+from tests.unit.read.caches import MIB, Store, copies_wrongly, noise
 
 DATA = noise(9 * MIB + 12345)
 """Stored as it is."""
@@ -34,11 +34,11 @@ PIECE = 256 * 1024
 
 
 def test_a_full_disk_leaves_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> int:
+    def full(*_: object, **__: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "pwritev", full)
-    monkeypatch.setattr(os, "copy_file_range", full)
+    monkeypatch.setattr(os, "splice", full, raising=False)
     with pytest.raises(StorageFullError):
         hydrate(store.handle, store.cache, store.entry("big"))
     assert store.names() == []
@@ -94,16 +94,16 @@ def test_what_is_not_stored_raw_is_decoded(tmp_path: Path, decoded: list[int]) -
 def test_where_it_cannot_be_copied_it_is_decoded(
     store: Store, decoded: list[int], monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    def refused(*_: object) -> int:
+    def refused(*_: object, **__: object) -> int:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(os, "copy_file_range", refused)
+    monkeypatch.setattr(os, "splice", refused, raising=False)
     assert content(store, "big") == DATA
     assert decoded
 
 
 def test_without_that_call_it_is_decoded(store: Store, decoded: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(os, "copy_file_range", raising=False)
+    monkeypatch.delattr(os, "splice", raising=False)
     assert content(store, "big") == DATA
     assert decoded
 
@@ -113,12 +113,7 @@ def test_a_copy_that_is_wrong_is_made_again_from_chunks(
     store: Store, decoded: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The hash of the whole is all that stands between what is copied and who reads it."""
-    copy = os.copy_file_range
-
-    def wrong(source: int, fd: int, count: int, start: int, place: int) -> int:
-        return copy(source, fd, count, start ^ 1, place)
-
-    monkeypatch.setattr(os, "copy_file_range", wrong)
+    copies_wrongly(monkeypatch)
     assert content(store, "big") == DATA
     assert decoded
 
