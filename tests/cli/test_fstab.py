@@ -227,6 +227,7 @@ def test_a_line_of_fstab(store: CommandLine, tmp_path: Path) -> None:
         until umount {tmp_path}/live 2> /dev/null; do :; done
         mount -a
         cat {tmp_path}/live/run.sh
+        until umount '{tmp_path}/all of it' 2> /dev/null; do :; done
         until umount {tmp_path}/live 2> /dev/null; do :; done
         """,
     )
