@@ -186,6 +186,11 @@ def with_header(raw: bytes | memoryview, kind: ObjectKind, codec: Codec, payload
     return b"".join([_HEADER.pack(codec, kind, 0, len(raw), payload_bytes), *payload])
 
 
+def raw_header(kind: ObjectKind, raw_bytes: int) -> bytes:
+    """How an object starts that is stored raw."""
+    return _HEADER.pack(Codec.RAW, kind, 0, raw_bytes, raw_bytes)
+
+
 def checksum(stored: bytes | memoryview) -> int:
     """XXH3-64 of a stored object, as its pack's footer lists it."""
     return xxhash.xxh3_64_intdigest(stored)
