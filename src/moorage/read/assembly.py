@@ -3,7 +3,8 @@
 The file is divided into pieces. Several threads each take the next piece that nobody has, decode it (every chunk is
 verified) and write it where it belongs. Whoever reads meanwhile waits for a piece that is just being made, and is told
 to look elsewhere for one that nobody has begun, from where the threads then go on: so they are ahead of a reader
-wherever he starts, and who reads on decodes nothing himself.
+wherever he starts, and who reads on decodes nothing himself. One that they are about to come to he waits for, too, and
+it is the next one, wherever they have been told to go on meanwhile.
 
 The last few pieces stay in memory. A reader who keeps up has his bytes from there, as soon as they are decoded and
 without a copy; one who does not, from the file. Nobody gets far ahead of a reader who keeps up, since what is ahead of
@@ -80,12 +81,12 @@ class Assembly:
         is_large = reader.size_bytes >= LEAST_LATER_BYTES
         self._most_later = _memory_bytes() // _LATER_PART // piece_bytes if is_large else 0
         self._lock = threading.Lock()
-        self._has_more = threading.Condition(self._lock)
-        """A piece can be read that could not before, or no more will come."""
+        self._awaited: dict[int, threading.Condition] = {}
+        """By piece: it can be read, or no more will come. Each its own, so that nobody is woken for another's."""
         self._has_moved = threading.Condition(self._lock)
         """A reader has got to another piece, or all is over."""
         self._is_quiet = threading.Condition(self._lock)
-        """Nobody reads any more, or all is over. Three, so that nobody is woken for nothing."""
+        """Nobody reads any more, or all is over."""
         self._writing = threading.Lock()
         """Writes to one file exclude each other in the kernel, where those who wait for it spin."""
         self._start()
@@ -125,7 +126,7 @@ class Assembly:
                 if self._states[missing] == _EMPTY and not 0 <= missing - self._next < self._threads:
                     self._next = missing
                     return None
-                if self._has_ended or not self._has_more.wait(PATIENCE_S):
+                if self._has_ended or not self._wait_for(missing):
                     return None
             found = [(self._states[piece], self._made.get(piece)) for piece in range(first, last)]
         parts: list[Bytes] = []
@@ -146,6 +147,12 @@ class Assembly:
             self._reached, self._read_s = len(self._states) + AHEAD, 0.0
             self._has_moved.notify_all()
             self._is_quiet.notify_all()
+
+    def _wait_for(self, piece: int) -> bool:
+        """Under the lock, which is let go meanwhile: until it can be read, or is known not to come; False where that
+        takes too long."""
+        awaited = self._awaited.setdefault(piece, threading.Condition(self._lock))
+        return awaited.wait(PATIENCE_S)
 
     def _written(self, offset: int, size: int) -> bytes | None:
         """What is in the file, all of it: less than was asked for would be taken for the end of the file."""
@@ -256,8 +263,9 @@ class Assembly:
         with self._lock:
             if made is not None:
                 self._made[piece] = made
-            if self._states[piece] < _MADE:
-                self._has_more.notify_all()
+            awaited = self._awaited.pop(piece, None)
+            if awaited is not None:
+                awaited.notify_all()
             self._states[piece] = state
             self._drop()
 
@@ -276,23 +284,26 @@ class Assembly:
         return 0 <= piece - self._reached < AHEAD
 
     def _is_near(self, piece: int) -> bool:
-        """Whether it was made for a reader, who may have got further while he waits for it."""
-        return -AHEAD < piece - self._reached < AHEAD
+        """Whether it is made for a reader, who may have got further while he waits for it."""
+        return piece in self._awaited or -AHEAD < piece - self._reached < AHEAD
 
     def _take(self) -> int | None:
-        """The next piece that nobody has, from where a reader last looked for one."""
+        """The next piece that nobody has: one that somebody waits for, or from where a reader last looked for one."""
         with self._lock:
             patient_until = time.monotonic() + PACE_S
             while not self._has_ended:
-                piece = self._states.find(_EMPTY, self._next)
+                piece = awaited = next((piece for piece in self._awaited if self._states[piece] == _EMPTY), -1)
+                if piece < 0:
+                    piece = self._states.find(_EMPTY, self._next)
                 if piece < 0:
                     piece = self._states.find(_EMPTY)
                 if piece < 0:
                     return None
                 left_s = patient_until - time.monotonic()
-                if piece < self._reached + AHEAD or left_s <= 0:
+                if piece == awaited or piece < self._reached + AHEAD or left_s <= 0:
                     self._states[piece] = _BUSY
-                    self._next = piece + 1
+                    if awaited in (-1, self._next):
+                        self._next = piece + 1
                     return piece
                 self._has_moved.wait(left_s)
             return None
@@ -319,7 +330,8 @@ class Assembly:
     def _end(self) -> None:
         with self._lock:
             self._has_ended = True
-            self._has_more.notify_all()
+            for awaited in self._awaited.values():
+                awaited.notify_all()
             self._has_moved.notify_all()
             self._is_quiet.notify_all()
 

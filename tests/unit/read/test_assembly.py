@@ -142,6 +142,30 @@ def test_no_piece_is_decoded_twice_for_a_reader_who_keeps_up(store: Store, decod
     assert sorted(decoded) == list(STARTS)
 
 
+def test_a_piece_that_somebody_waits_for_comes_next(
+    store: Store, decoded: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another reader has sent the threads elsewhere while he waited."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
+    part, assembly = begin(store)
+    gate = slow_reads(monkeypatch)
+    results: list[bytes | None] = []
+    runner = threading.Thread(target=assembly.run)
+    runner.start()
+    assert gate.entered.wait(60)
+    reader = threading.Thread(target=lambda: results.append(read(assembly, PIECE, 10)))
+    reader.start()
+    while 1 not in assembly._awaited:
+        time.sleep(0.001)
+    assert read(assembly, 20 * PIECE, 10) is None
+    gate.opened.set()
+    reader.join(60)
+    runner.join(60)
+    assert results == [DATA[PIECE : PIECE + 10]]
+    assert decoded[:3] == [0, PIECE, 20 * PIECE]
+    part.discard()
+
+
 @pytest.mark.usefixtures("encoded")
 def test_few_pieces_are_in_memory_and_who_is_behind_reads_the_file(store: Store) -> None:
     part, assembly = begin(store)
