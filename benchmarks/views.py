@@ -134,7 +134,7 @@ class ServerView(View):
         quiet = subprocess.DEVNULL
         server = subprocess.Popen([*self._words, str(place)], env=self._environment, stdout=quiet, stderr=quiet)
         try:
-            _wait_for(place, self._shown, server)
+            wait_for(place, self._shown, server)
             yield place / self._shown
         finally:
             server.send_signal(signal.SIGINT)  # upon which it unmounts
@@ -178,7 +178,8 @@ def _is_mounted(place: Path) -> bool:
     return any(line.split()[1] == str(place) for line in Path("/proc/mounts").read_text("utf-8").splitlines())
 
 
-def _wait_for(place: Path, shown: str, server: subprocess.Popen[bytes]) -> None:
+def wait_for(place: Path, shown: str, server: subprocess.Popen[bytes]) -> None:
+    """Until a server has mounted, and what is shown is there. Raises `RuntimeError`."""
     deadline = time.monotonic() + _MOUNTED_WITHIN_SECONDS
     while not (_is_mounted(place) and (place / shown).exists()):
         if server.poll() is not None or time.monotonic() > deadline:

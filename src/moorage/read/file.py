@@ -58,8 +58,10 @@ class FileReader:
         return _cut(slices, objects.chunks([piece.id for piece in slices]))
 
     def parts_and_form_at(self, offset: int, size: int) -> tuple[list[Bytes], bool]:
-        """As `parts_at`, of bytes that the file has, for who reads much and keeps nothing at hand; and whether all of them
-        are stored raw, as `copy_to` needs it."""
+        """As `parts_at`, of bytes that the file has, for who reads much and keeps nothing at hand.
+
+        And whether all of them are stored raw, as `copy_to` needs it.
+        """
         slices = list(self._slices(offset, offset + size))
         ids = [piece.id for piece in slices]
         places = self._handle.locator.find(ids)

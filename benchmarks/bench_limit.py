@@ -1,0 +1,162 @@
+"""How quickly could the first reader of a cold incompressible file have it, if nothing were done but what must be done?
+
+    python benchmarks/bench_limit.py [--size 1G] [--rounds 5] [--dir DIR]
+
+Each byte has to be read from its pack, hashed, handed to the kernel, and taken from there by the reader. What each of
+these costs is measured alone: the pack is read from the page cache into one buffer; chunks are hashed that lie in
+memory; a mount hands out bytes that it has anyhow (see from_memory.py). Their CPU time added up, divided by the number
+of processors, is the least that the whole can take, and it cannot take less than its reader, who is one thread: that is
+the limit. Beside it stand a real mount, cold, and a plain file, cold, in the same run.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from blake3 import blake3
+from harness import MIB, Expectations, chill, parser, settle, show_table, warm, workplace
+from reading import sequential
+from stores import Moorage
+from views import MoorageView, fill, wait_for
+
+from moorage.read.file import FileReader
+from moorage.read.resolve import Location, locate
+from moorage.repository.handle import RepositoryHandle
+
+_PIECE_BYTES = 2 * MIB
+_FILE = "noise.bin"
+_SERVER = Path(__file__).with_name("from_memory.py")
+READ, HASH, GIVE, TAKE = "read from the pack", "hashed by chunks", "handed to the kernel", "taken from the kernel"
+STEPS = (READ, HASH, GIVE, TAKE)
+OURS, PLAIN = "moorage, cold", "a plain file, cold"
+
+Seconds = dict[str, list[float]]
+"""What each took in each round: the steps CPU time, the others by the clock."""
+
+
+def make_noise(path: Path, size_bytes: int) -> None:
+    """A file that nothing can make shorter."""
+    with path.open("wb") as output:
+        for start in range(0, size_bytes, _PIECE_BYTES):
+            output.write(os.urandom(min(_PIECE_BYTES, size_bytes - start)))
+
+
+def chunk_sizes(store: Moorage) -> list[int]:
+    """Of the chunks of the file."""
+    handle = RepositoryHandle.open(store.folder)
+    try:
+        entry = locate(handle, Location("main", _FILE)).entry
+        assert entry is not None
+        return [size for _, size in FileReader(handle, entry).chunks()]
+    finally:
+        handle.close()
+
+
+def reading_packs(store: Moorage) -> float:
+    """CPU seconds to read all packs, which are in the page cache."""
+    buffer = bytearray(_PIECE_BYTES)
+    started = time.process_time()
+    for pack in sorted(store.folder.glob("packs/*/*")):
+        with pack.open("rb", buffering=0) as file:
+            while file.readinto(buffer):
+                pass
+    return time.process_time() - started
+
+
+def hashing(sizes: list[int]) -> float:
+    """CPU seconds to hash chunks so long, from a buffer that has just been filled."""
+    data = memoryview(os.urandom(_PIECE_BYTES + max(sizes)))
+    at = 0
+    started = time.process_time()
+    for size in sizes:
+        blake3(data[at : at + size]).digest()
+        at = (at + size) % _PIECE_BYTES
+    return time.process_time() - started
+
+
+@contextmanager
+def handing_out(store: Moorage, place: Path) -> Iterator[int]:
+    """A mount of bytes from memory; yields the process that serves it."""
+    server = subprocess.Popen([sys.executable, str(_SERVER), str(store.folder), "main", str(place)])
+    try:
+        wait_for(place, _FILE, server)
+        yield server.pid
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait()
+
+
+def cpu_of(pid: int) -> float:
+    """CPU seconds of another process so far, in hundredths."""
+    fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def measure(store: Moorage, source: Path, sizes: list[int], place: Path, seconds: Seconds) -> None:
+    """One round."""
+    size_bytes = source.stat().st_size
+    warm(store.folder)
+    seconds[READ].append(reading_packs(store))
+    seconds[HASH].append(hashing(sizes))
+    settle(size_bytes)
+    with handing_out(store, place) as server:
+        given, taken = cpu_of(server), time.process_time()
+        sequential(str(place / _FILE))
+        seconds[GIVE].append(cpu_of(server) - given)
+        seconds[TAKE].append(time.process_time() - taken)
+    settle(2 * size_bytes)
+    with contextmanager(MoorageView(store, []).mounted)(place) as root:
+        seconds[OURS].append(sequential(str(root / _FILE)))
+    settle(size_bytes)
+    chill(source)
+    seconds[PLAIN].append(sequential(str(source)))
+
+
+def show(seconds: Seconds, size_bytes: int) -> None:
+    """What each step costs, what that allows, and what there is."""
+    cores = len(os.sched_getaffinity(0))
+    medians = {name: statistics.median(taken) for name, taken in seconds.items()}
+    gibibytes = size_bytes / 2**30
+    total = sum(medians[name] for name in STEPS)
+    least = max(total / cores, medians[TAKE])
+    rows = [("incompressible bytes", "CPU s a GiB", "MB/s")]
+    rows += [(name, f"{medians[name] / gibibytes:.3f}", "") for name in STEPS]
+    rows.append(("all of it", f"{total / gibibytes:.3f}", ""))
+    rows.append((f"limit of {cores} processors", "", f"{size_bytes / least / 1e6:.0f}"))
+    rows += [(name, "", f"{size_bytes / medians[name] / 1e6:.0f}") for name in (OURS, PLAIN)]
+    print()
+    show_table(rows)
+    expected = Expectations()
+    expected.at_least(f"{OURS}, of the limit", 0.6, least / medians[OURS])
+    expected.at_least(f"{OURS}, of a plain file, cold", 0.5, medians[PLAIN] / medians[OURS])
+    expected.at_least("the limit, of a plain file, cold", 0.5, medians[PLAIN] / least)
+    expected.show()
+
+
+def main() -> None:
+    """Measure and print."""
+    options = parser("What the first read of incompressible bytes must cost.", size="1G", rounds=5).parse_args()
+    seconds: Seconds = {name: [] for name in (*STEPS, OURS, PLAIN)}
+    with workplace(options.dir) as home:
+        place = home / "mount"
+        for folder in (place, home / "source"):
+            folder.mkdir()
+        source = home / "source" / _FILE
+        make_noise(source, options.size)
+        store = fill(home, source.parent, Moorage)
+        sizes = chunk_sizes(store)
+        for _ in range(options.rounds):
+            measure(store, source, sizes, place, seconds)
+        show(seconds, options.size)
+
+
+if __name__ == "__main__":
+    main()
