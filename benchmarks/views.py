@@ -128,13 +128,16 @@ class ServerView(View):
         self._words = words
         self._environment = {**os.environ, **(environment or {})}
         self._shown = shown
+        self.pid = 0
+        """Of the program, while it runs."""
 
     def mounted(self, place: Path) -> Iterator[Path]:
         """See `View.mounted`."""
         quiet = subprocess.DEVNULL
         server = subprocess.Popen([*self._words, str(place)], env=self._environment, stdout=quiet, stderr=quiet)
+        self.pid = server.pid
         try:
-            wait_for(place, self._shown, server)
+            _wait_for(place, self._shown, server)
             yield place / self._shown
         finally:
             server.send_signal(signal.SIGINT)  # upon which it unmounts
@@ -178,8 +181,7 @@ def _is_mounted(place: Path) -> bool:
     return any(line.split()[1] == str(place) for line in Path("/proc/mounts").read_text("utf-8").splitlines())
 
 
-def wait_for(place: Path, shown: str, server: subprocess.Popen[bytes]) -> None:
-    """Until a server has mounted, and what is shown is there. Raises `RuntimeError`."""
+def _wait_for(place: Path, shown: str, server: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + _MOUNTED_WITHIN_SECONDS
     while not (_is_mounted(place) and (place / shown).exists()):
         if server.poll() is not None or time.monotonic() > deadline:

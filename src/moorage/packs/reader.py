@@ -10,7 +10,7 @@ from moorage.errors import CorruptDataError, KeyNotFoundError, MissingObjectErro
 from moorage.format.keys import pack_key
 from moorage.format.many import decode_many
 from moorage.format.pack import MIN_PACK_BYTES, PACK_MAGIC, TRAILER_BYTES, data_end, decode_footer, decode_trailer
-from moorage.format.stored import HEADER_BYTES, Bytes, decode_stored, raw_header
+from moorage.format.stored import HEADER_BYTES, MAX_RAW_BYTES, Bytes, decode_stored, raw_header
 from moorage.model.digest import ObjectId, PackId
 from moorage.model.objects import KIND_OF_ID, ObjectKind, PackEntry, PackLocation
 from moorage.model.ranges import ByteRange
@@ -65,7 +65,7 @@ def decode_object(stored: bytes | memoryview, id: ObjectId, kind: ObjectKind, ra
 
 
 def verify(raw: bytes | memoryview, id: ObjectId, kind: ObjectKind, pack: PackId) -> None:
-    """Compare an object's bytes with its id: nothing comes out of a pack but through here.
+    """Compare an object's bytes with its id: nothing comes out of a pack but through here and `_take_raw`.
 
     Raises `CorruptDataError` naming the object and the pack.
     """
@@ -145,7 +145,8 @@ def _take_raw(
     for number in numbers:
         id, place = wanted[number]
         raw_bytes = place.raw_bytes
-        if place.stored_bytes == HEADER_BYTES + raw_bytes:  # `is_raw`, without a call for each chunk
+        # `is_raw` and `verify`, without two calls for each chunk.
+        if place.stored_bytes == HEADER_BYTES + raw_bytes and 1 <= raw_bytes <= MAX_RAW_BYTES:
             start = place.offset_bytes - offset
             begin = start + HEADER_BYTES
             raw = data[begin : begin + raw_bytes]

@@ -142,17 +142,18 @@ class Assembly:
         return parts
 
     def reader_left(self) -> None:
-        """Nobody reads any more: nothing is made for anybody, and nobody is waited for. Whoever reads again is."""
+        """Nobody reads any more, and nobody is waited for. Whoever reads again is."""
         with self._lock:
             self._reached, self._read_s = len(self._states) + AHEAD, 0.0
             self._has_moved.notify_all()
             self._is_quiet.notify_all()
 
     def _wait_for(self, piece: int) -> bool:
-        """Under the lock, which is let go meanwhile: until it can be read, or is known not to come; False where that
-        takes too long."""
+        """Under the lock, which is let go meanwhile: until it can be read, or is known not to come; False where nothing
+        happens to it for too long."""
+        state = self._states[piece]
         awaited = self._awaited.setdefault(piece, threading.Condition(self._lock))
-        return awaited.wait(PATIENCE_S)
+        return awaited.wait(PATIENCE_S) or self._states[piece] != state
 
     def _written(self, offset: int, size: int) -> bytes | None:
         """What is in the file, all of it: less than was asked for would be taken for the end of the file."""
@@ -223,11 +224,12 @@ class Assembly:
 
     def _make(self, piece: int, start: int, size: int) -> bool:
         """Make one; whether it is in the file then."""
-        is_near = self._is_near(piece)
-        if self._may_copy and piece < self._reached and not is_near and self._copied(piece, start, size):
+        is_wanted = self._is_near(piece) or piece in self._awaited
+        if self._may_copy and piece < self._reached and not is_wanted and self._copied(piece, start, size):
             return True
         made, is_raw = self._reader.parts_and_form_at(start, size)
-        is_later = is_raw and is_near and self._may_copy and self._states.count(_LATER) < self._most_later
+        # Only near a reader it stays in memory until he comes for it.
+        is_later = is_raw and self._may_copy and self._is_near(piece) and self._states.count(_LATER) < self._most_later
         if is_later and self._has_copied:
             self._becomes(piece, _LATER, made)
             return False
@@ -284,8 +286,8 @@ class Assembly:
         return 0 <= piece - self._reached < AHEAD
 
     def _is_near(self, piece: int) -> bool:
-        """Whether it is made for a reader, who may have got further while he waits for it."""
-        return piece in self._awaited or -AHEAD < piece - self._reached < AHEAD
+        """Whether it is made for the reader who moved last, who may have got further while he waits for it."""
+        return -AHEAD < piece - self._reached < AHEAD
 
     def _take(self) -> int | None:
         """The next piece that nobody has: one that somebody waits for, or from where a reader last looked for one."""
@@ -294,19 +296,25 @@ class Assembly:
             while not self._has_ended:
                 piece = awaited = next((piece for piece in self._awaited if self._states[piece] == _EMPTY), -1)
                 if piece < 0:
-                    piece = self._states.find(_EMPTY, self._next)
-                if piece < 0:
-                    piece = self._states.find(_EMPTY)
-                if piece < 0:
+                    piece = self._empty_from(self._next)
+                if piece == len(self._states):
+                    piece = self._empty_from(0)
+                if piece == len(self._states):
                     return None
                 left_s = patient_until - time.monotonic()
                 if piece == awaited or piece < self._reached + AHEAD or left_s <= 0:
                     self._states[piece] = _BUSY
-                    if awaited in (-1, self._next):
+                    if awaited < 0:
                         self._next = piece + 1
+                    self._next = self._empty_from(self._next)
                     return piece
                 self._has_moved.wait(left_s)
             return None
+
+    def _empty_from(self, piece: int) -> int:
+        """Under the lock: the first from there that nobody has begun; the number of all where there is none."""
+        found = self._states.find(_EMPTY, piece)
+        return len(self._states) if found < 0 else found
 
     def _wait_for_quiet(self, keep_going: Callable[[], bool]) -> None:
         """Until the reader is done, or has had time enough."""

@@ -58,14 +58,11 @@ class FileReader:
         return _cut(slices, objects.chunks([piece.id for piece in slices]))
 
     def parts_and_form_at(self, offset: int, size: int) -> tuple[list[Bytes], bool]:
-        """As `parts_at`, of bytes that the file has, for who reads much and keeps nothing at hand.
-
-        And whether all of them are stored raw, as `copy_to` needs it.
-        """
+        """As `parts_at`, of bytes that the file has; and whether all of them are stored raw, as `copy_to` needs it."""
         slices = list(self._slices(offset, offset + size))
         ids = [piece.id for piece in slices]
         places = self._handle.locator.find(ids)
-        return _cut(slices, self._handle.objects.get_many(ids, places)), all(map(is_raw, places))
+        return _cut(slices, self._handle.objects.chunks(ids, places)), all(map(is_raw, places))
 
     def copy_to(self, fd: int, offset: int, size: int) -> bool:
         """Copy `size` bytes from `offset` to the same place of an open file, within the kernel, **unverified**.

@@ -73,12 +73,14 @@ class ObjectStore:
             self._chunks.put(id, data)
         return data
 
-    def chunks(self, ids: Sequence[ChunkId]) -> list[Bytes]:
-        """Several neighbouring chunks; the first and last are kept at hand, since the next read often needs them."""
+    def chunks(self, ids: Sequence[ChunkId], places: Sequence[PackLocation] | None = None) -> list[Bytes]:
+        """Several neighbouring chunks; the first and last are kept at hand, since the next read often needs them.
+        `places` as for `get_many`."""
         found: list[Bytes | None] = [self._chunks.get(id) for id in ids]
         missing = [position for position, data in enumerate(found) if data is None]
         if missing:
-            got = self.get_many([ids[position] for position in missing])
+            some = None if places is None else [places[position] for position in missing]
+            got = self.get_many([ids[position] for position in missing], some)
             for position, data in zip(missing, got, strict=True):
                 found[position] = data
             for position in (0, -1):

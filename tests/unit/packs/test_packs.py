@@ -18,6 +18,7 @@ from moorage.model.digest import ChunkId, ObjectId, PackId, RecipeId, SnapshotId
 from moorage.model.objects import Codec, ObjectKind, PackEntry, PackLocation
 from moorage.model.ranges import ByteRange
 from moorage.packs import reader
+from moorage.packs import reader as reader_module
 from moorage.packs.reader import read_entries, read_footer, read_object, read_objects
 from moorage.packs.writer import SAMPLE_EVERY, FinishedPack, PackWriter, StoredObject
 from moorage.storage.memory import MemoryStorage
@@ -267,6 +268,13 @@ def test_several_packs_at_once(storage: Wrapped) -> None:
 def replace(storage: Wrapped, pack: PackId, data: bytes) -> None:
     storage.inner.delete(pack_key(pack))
     storage.inner.create(pack_key(pack), data)
+
+
+def test_what_is_stored_raw_is_not_taken_apart(storage: Wrapped, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is most of what is read where speed is wanted."""
+    monkeypatch.delattr(reader_module, "decode_many")
+    pack = written(storage, [stored(b"first object"), stored(b"second", ObjectKind.TREE)])
+    assert read_objects(storage, places(pack)) == [b"first object", b"second"]
 
 
 def test_every_flipped_bit_is_found_or_means_nothing(storage: Wrapped) -> None:

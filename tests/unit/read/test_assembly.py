@@ -6,7 +6,7 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -78,6 +78,66 @@ def slow_reads(monkeypatch: pytest.MonkeyPatch) -> Gate:
     return gate
 
 
+class Permits:
+    """Each piece is decoded when it may be, and not sooner."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._changed = threading.Condition()
+        self._allowed: set[int] = set()
+        self.begun: list[int] = []
+        """In the order in which threads came to them."""
+        decode = FileReader.parts_and_form_at
+
+        def slow(reader: FileReader, offset: int, size: int) -> tuple[list[Bytes], bool]:
+            piece = offset // PIECE
+            with self._changed:
+                self.begun.append(piece)
+                self._changed.notify_all()
+                assert self._changed.wait_for(lambda: piece in self._allowed, 60)
+            return decode(reader, offset, size)
+
+        monkeypatch.setattr(FileReader, "parts_and_form_at", slow)
+
+    def give(self, pieces: Iterable[int]) -> None:
+        """These may be."""
+        with self._changed:
+            self._allowed.update(pieces)
+            self._changed.notify_all()
+
+    def wait_for(self, *pieces: int) -> None:
+        """Until threads have come to these."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: set(pieces) <= set(self.begun), 60), self.begun
+
+
+class Waiter(threading.Thread):
+    """Somebody who reads a little of a piece; made when he waits for it."""
+
+    def __init__(self, assembly: Assembly, piece: int) -> None:
+        super().__init__()
+        self._assembly, self._piece = assembly, piece
+        self.start()
+        deadline = time.monotonic() + 60
+        while piece not in assembly._awaited:
+            assert self.is_alive()
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+
+    def run(self) -> None:
+        self.found = read(self._assembly, self._piece * PIECE, 10)
+
+    def has_it(self) -> bool:
+        """Whether he got his bytes in the end."""
+        self.join(60)
+        return not self.is_alive() and self.found == DATA[self._piece * PIECE : self._piece * PIECE + 10]
+
+
+def cores(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """So many threads assemble; and nobody loses his patience because the machine is busy."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(count)), raising=False)
+    monkeypatch.setattr(assembly_module, "PATIENCE_S", 60.0)
+
+
 def slow_writes(monkeypatch: pytest.MonkeyPatch) -> Gate:
     """Pieces that do not get into the file until the gate opens."""
     gate = Gate()
@@ -142,27 +202,78 @@ def test_no_piece_is_decoded_twice_for_a_reader_who_keeps_up(store: Store, decod
     assert sorted(decoded) == list(STARTS)
 
 
-def test_a_piece_that_somebody_waits_for_comes_next(
-    store: Store, decoded: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_piece_that_somebody_waits_for_comes_next(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another reader has sent the threads elsewhere while he waited."""
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
+    cores(monkeypatch, 1)
     part, assembly = begin(store)
-    gate = slow_reads(monkeypatch)
-    results: list[bytes | None] = []
+    permits = Permits(monkeypatch)
     runner = threading.Thread(target=assembly.run)
     runner.start()
-    assert gate.entered.wait(60)
-    reader = threading.Thread(target=lambda: results.append(read(assembly, PIECE, 10)))
-    reader.start()
-    while 1 not in assembly._awaited:
-        time.sleep(0.001)
+    permits.wait_for(0)
+    waiter = Waiter(assembly, 1)
     assert read(assembly, 20 * PIECE, 10) is None
-    gate.opened.set()
-    reader.join(60)
+    permits.give(range(len(STARTS)))
+    assert waiter.has_it()
     runner.join(60)
-    assert results == [DATA[PIECE : PIECE + 10]]
-    assert decoded[:3] == [0, PIECE, 20 * PIECE]
+    assert permits.begun[:3] == [0, 1, 20]
+    part.discard()
+
+
+def test_who_comes_to_a_piece_that_is_about_to_be_made_waits_in_whatever_order_they_come(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cores(monkeypatch, 2)
+    part, assembly = begin(store)
+    permits = Permits(monkeypatch)
+    runner = threading.Thread(target=assembly.run)
+    runner.start()
+    permits.wait_for(0, 1)
+    waiters = [Waiter(assembly, 3), Waiter(assembly, 2)]
+    permits.give([0, 1])
+    permits.wait_for(2, 3)
+    waiters.append(Waiter(assembly, 5))
+    permits.give(range(len(STARTS)))
+    assert all(waiter.has_it() for waiter in waiters)
+    runner.join(60)
+    part.discard()
+
+
+@needs_linux
+@pytest.mark.usefixtures("large")
+def test_what_was_waited_for_is_there_although_another_reader_is_elsewhere(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not left for later, out of memory before he who waited has been woken."""
+    cores(monkeypatch, 1)
+    part, assembly = begin(store)
+    permits = Permits(monkeypatch)
+    assert read(assembly, 20 * PIECE, 10) is None
+    runner = threading.Thread(target=assembly.run)
+    runner.start()
+    permits.give(range(20, 25))
+    permits.wait_for(25)
+    waiter = Waiter(assembly, 26)
+    assert read(assembly, 20 * PIECE, 10) == DATA[20 * PIECE : 20 * PIECE + 10]
+    permits.give([25, 26])
+    assert waiter.has_it()
+    assembly.reader_left()
+    permits.give(range(len(STARTS)))
+    runner.join(60)
+    part.discard()
+
+
+def test_patience_begins_anew_when_a_piece_is_begun(store: Store) -> None:
+    """On a slow disk the one before it may take as long."""
+    part, assembly = begin(store)
+
+    class Begun(threading.Condition):
+        def wait(self, timeout: float | None = None) -> bool:
+            assembly._states[1] = assembly_module._BUSY
+            return False
+
+    assembly._awaited[1] = Begun(assembly._lock)
+    assert assembly._wait_for(1)
+    assert not assembly._wait_for(1)
     part.discard()
 
 
