@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 
-from datasets import make_incompressible, make_small_files
+from datasets import make_noise, make_small_files
 from harness import Expectations, parser, show_table, workplace
 
 from moorage.api import Repository
@@ -71,11 +71,7 @@ def make(place: Path, size: int, files: int) -> Subject:
     """A repository with `main` and `other`, which share `big`."""
     source = place / "source"
     make_small_files(source / "small", files)
-    make_incompressible(source / "pieces", size * 4)
-    (source / "pieces" / "archive-0.bin").rename(source / "big")
-    for left in (source / "pieces").iterdir():
-        left.unlink()
-    (source / "pieces").rmdir()
+    make_noise(source / "big", size)
     ids: list[SnapshotId] = []
     with Repository.create(place / "store") as repository:
         for number in range(3):

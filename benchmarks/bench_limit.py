@@ -15,14 +15,14 @@ the same few megabytes of memory all the time. Only the loop around each request
 from __future__ import annotations
 
 import os
-import statistics
 import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
 
 from blake3 import blake3
-from harness import GIB, MIB, Expectations, chill, parser, settle, show_table, warm, workplace
+from datasets import make_noise
+from harness import GIB, MIB, Expectations, Results, Run, chill, parser, settle, show_table, warm, workplace
 from reading import sequential
 from stores import Moorage
 from views import MoorageView, ServerView, fill
@@ -35,18 +35,9 @@ _PIECE_BYTES = 2 * MIB
 _FILE = "noise.bin"
 _SERVER = Path(__file__).with_name("from_memory.py")
 READ, HASH, GIVE, TAKE = "read from the pack", "hashed by chunks", "handed to the kernel", "taken from the kernel"
-STEPS = (READ, HASH, GIVE, TAKE)
-OURS, PLAIN = "moorage, cold", "a plain file, cold"
-
-Seconds = dict[str, list[float]]
-"""What each took in each round: the steps CPU time, the others by the clock."""
-
-
-def make_noise(path: Path, size_bytes: int) -> None:
-    """A file that nothing can make shorter."""
-    with path.open("wb") as output:
-        for start in range(0, size_bytes, _PIECE_BYTES):
-            output.write(os.urandom(min(_PIECE_BYTES, size_bytes - start)))
+ALL = "all of it"
+LIMIT, OURS, PLAIN = "limit of all processors", "moorage, cold", "a plain file, cold"
+_CASE = "incompressible bytes"
 
 
 def chunk_sizes(store: Moorage) -> list[int]:
@@ -88,56 +79,51 @@ def cpu_of(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def measure(store: Moorage, source: Path, sizes: list[int], place: Path, seconds: Seconds) -> None:
-    """One round."""
+def measure(store: Moorage, source: Path, sizes: list[int], place: Path, results: Results) -> None:
+    """One round: of the steps the CPU time, of all else what the clock says."""
     size_bytes = source.stat().st_size
     warm(store.folder)
-    seconds[READ].append(reading_packs(store))
-    seconds[HASH].append(hashing(sizes))
+    steps = {READ: reading_packs(store), HASH: hashing(sizes)}
     settle(size_bytes)
     from_memory = ServerView([sys.executable, str(_SERVER), str(store.folder), "main"])
     with contextmanager(from_memory.mounted)(place) as root:
         given, taken = cpu_of(from_memory.pid), time.process_time()
         sequential(str(root / _FILE))
-        seconds[GIVE].append(cpu_of(from_memory.pid) - given)
-        seconds[TAKE].append(time.process_time() - taken)
+        steps |= {GIVE: cpu_of(from_memory.pid) - given, TAKE: time.process_time() - taken}
+    steps[ALL] = sum(steps.values())
+    for name, seconds in steps.items():
+        results.add(_CASE, name, Run(seconds))
+    results.add(_CASE, LIMIT, Run(max(steps[ALL] / len(os.sched_getaffinity(0)), steps[TAKE])))
     settle(2 * size_bytes)
     with contextmanager(MoorageView(store, []).mounted)(place) as root:
-        seconds[OURS].append(sequential(str(root / _FILE)))
+        results.add(_CASE, OURS, Run(sequential(str(root / _FILE))))
     settle(size_bytes)
     chill(source)
-    seconds[PLAIN].append(sequential(str(source)))
+    results.add(_CASE, PLAIN, Run(sequential(str(source))))
 
 
-def show(seconds: Seconds, size_bytes: int) -> None:
+def show(results: Results, size_bytes: int) -> None:
     """What each step costs, what that allows, and what there is."""
-    cores = len(os.sched_getaffinity(0))
-    totals = [sum(steps) for steps in zip(*(seconds[step] for step in STEPS), strict=True)]
-    limits = [max(total / cores, taken) for total, taken in zip(totals, seconds[TAKE], strict=True)]
-    gibibytes = size_bytes / GIB
-    rows = [("incompressible bytes", "CPU s a GiB", "MB/s")]
-    rows += [(step, f"{statistics.median(seconds[step]) / gibibytes:.3f}", "") for step in STEPS]
-    rows.append(("all of it", f"{statistics.median(totals) / gibibytes:.3f}", ""))
-    for name, taken in ((f"limit of {cores} processors", limits), (OURS, seconds[OURS]), (PLAIN, seconds[PLAIN])):
-        rows.append((name, "", f"{size_bytes / statistics.median(taken) / 1e6:.0f}"))
+    rows = [(_CASE, "CPU s a GiB", "MB/s")]
+    for name in results.names(_CASE):
+        seconds = results.seconds(_CASE, name)
+        if name in (LIMIT, OURS, PLAIN):
+            rows.append((name, "", f"{size_bytes / seconds / 1e6:.0f}"))
+        else:
+            rows.append((name, f"{seconds * GIB / size_bytes:.3f}", ""))
     print()
     show_table(rows)
     expected = Expectations()
-    expected.at_least(f"{OURS}, of the limit", 0.6, faster(seconds[OURS], limits))
-    expected.at_least(f"{OURS}, of {PLAIN}", 0.5, faster(seconds[OURS], seconds[PLAIN]))
-    expected.at_least(f"the limit, of {PLAIN}", 0.5, faster(limits, seconds[PLAIN]))
+    expected.at_least(f"{OURS}, of the limit", 0.6, results.faster(_CASE, OURS, LIMIT))
+    expected.at_least(f"{OURS}, of {PLAIN}", 0.5, results.faster(_CASE, OURS, PLAIN))
+    expected.at_least(f"the limit, of {PLAIN}", 0.5, results.faster(_CASE, LIMIT, PLAIN))
     expected.show()
-
-
-def faster(ours: list[float], others: list[float]) -> float:
-    """How many times as fast the first is: the median over the rounds."""
-    return statistics.median(other / mine for mine, other in zip(ours, others, strict=True))
 
 
 def main() -> None:
     """Measure and print."""
     options = parser("What the first read of incompressible bytes must cost.", size="1G", rounds=5).parse_args()
-    seconds: Seconds = {name: [] for name in (*STEPS, OURS, PLAIN)}
+    results = Results()
     with workplace(options.dir) as home:
         place = home / "mount"
         for folder in (place, home / "source"):
@@ -147,8 +133,8 @@ def main() -> None:
         store = fill(home, source.parent, Moorage)
         sizes = chunk_sizes(store)
         for _ in range(options.rounds):
-            measure(store, source, sizes, place, seconds)
-        show(seconds, options.size)
+            measure(store, source, sizes, place, results)
+        show(results, options.size)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datasets import has_numpy, make_incompressible, make_small_files, make_weights
+from datasets import has_numpy, make_noise, make_small_files, make_weights
 from harness import (
     MIB,
     Expectations,
@@ -76,7 +76,7 @@ def cases_of(weights: str) -> list[Case]:
     """All of them; `weights` is the path of the file that is read."""
     return [
         Case("sequential", "sequential", weights),
-        Case("noise", "sequential", "noise/archive-0.bin"),
+        Case("noise", "sequential", "noise.bin"),
         Case("mapped", "mapped", weights),
         Case("parallel", "parallel", weights),
         Case("random", "fio" if shutil.which("fio") else "random", weights),
@@ -105,9 +105,7 @@ def make_source(source: Path, size: int, files: int) -> str:
             with piece.open("rb") as file:
                 shutil.copyfileobj(file, output, 1 << 20)
     shutil.rmtree(pieces)
-    make_incompressible(source / "noise", size * 4)
-    for other in range(1, 4):
-        (source / "noise" / f"archive-{other}.bin").unlink()
+    make_noise(source / "noise.bin", size)
     make_small_files(source / "small", files)
     (source / "models").mkdir()
     (source / "models" / "model.pkl").write_bytes(pickle.dumps(_model()))

@@ -14,7 +14,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,15 +75,15 @@ def make_incompressible(folder: Path, size_bytes: int, *, seed: int = 1) -> None
     """Four files of pseudo-random bytes."""
     folder.mkdir(parents=True)
     for file in range(WEIGHT_FILES):
-        with (folder / f"archive-{file}.bin").open("wb") as output:
-            for piece in _noise(size_bytes // WEIGHT_FILES, f"{seed}/{file}"):
-                output.write(piece)
+        make_noise(folder / f"archive-{file}.bin", size_bytes // WEIGHT_FILES, f"{seed}/{file}")
 
 
-def _noise(size_bytes: int, key: str) -> Iterator[bytes]:
+def make_noise(path: Path, size_bytes: int, key: str = "") -> None:
+    """A file of pseudo-random bytes, others for each `key`."""
     hasher = blake3(key.encode())
-    for start in range(0, size_bytes, _PIECE_BYTES):
-        yield hasher.digest(length=min(_PIECE_BYTES, size_bytes - start), seek=start)
+    with path.open("wb") as output:
+        for start in range(0, size_bytes, _PIECE_BYTES):
+            output.write(hasher.digest(length=min(_PIECE_BYTES, size_bytes - start), seek=start))
 
 
 def make_small_files(folder: Path, count: int, *, seed: int = 1) -> None:

@@ -70,7 +70,7 @@ class Assembly:
     def __init__(
         self, reader: FileReader, part: Part, piece_bytes: int = PIECE_BYTES, *, is_read_meanwhile: bool = True
     ) -> None:
-        """Nothing is done before `run`. Unless it `is_read_meanwhile`, nobody calls `read_at`. Raises `OSError`."""
+        """Nothing is done before `run`. Unless it `is_read_meanwhile`, nobody calls `parts_at`. Raises `OSError`."""
         self._reader = reader
         self._part = part
         self._piece_bytes = piece_bytes

@@ -60,15 +60,9 @@ def copies_wrongly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have what is copied within the kernel come from a byte further on, or back."""
     splice = os.splice
 
-    def wrong(
-        source: int,
-        target: int,
-        count: int,
-        offset_src: int | None = None,
-        offset_dst: int | None = None,
-        flags: int = 0,
-    ) -> int:
-        start = None if offset_src is None else offset_src ^ 1
-        return splice(source, target, count, offset_src=start, offset_dst=offset_dst, flags=flags)
+    def wrong(source: int, target: int, count: int, **options: int) -> int:
+        if "offset_src" in options:
+            options["offset_src"] ^= 1
+        return splice(source, target, count, **options)
 
     monkeypatch.setattr(os, "splice", wrong)

@@ -92,17 +92,10 @@ def test_it_is_written_in_large_pieces(source: int, target: int, monkeypatch: py
     """Or it lies in small folios, which take twice as long to map."""
     splice, writes = os.splice, []
 
-    def noted(
-        source: int,
-        target: int,
-        count: int,
-        offset_src: int | None = None,
-        offset_dst: int | None = None,
-        flags: int = 0,
-    ) -> int:
-        done = splice(source, target, count, offset_src=offset_src, offset_dst=offset_dst, flags=flags)
-        if offset_dst is not None:
-            writes.append((offset_dst, done))
+    def noted(source: int, target: int, count: int, **options: int) -> int:
+        done = splice(source, target, count, **options)
+        if "offset_dst" in options:
+            writes.append((options["offset_dst"], done))
         return done
 
     monkeypatch.setattr(os, "splice", noted)
