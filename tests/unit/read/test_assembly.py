@@ -114,7 +114,7 @@ class Waiter(threading.Thread):
     """Somebody who reads a little of a piece; made when he waits for it."""
 
     def __init__(self, assembly: Assembly, piece: int) -> None:
-        super().__init__()
+        super().__init__(daemon=True)
         self._assembly, self._piece = assembly, piece
         self.start()
         deadline = time.monotonic() + 60
@@ -135,7 +135,7 @@ class Waiter(threading.Thread):
 def cores(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     """So many threads assemble; and nobody loses his patience because the machine is busy."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(count)), raising=False)
-    monkeypatch.setattr(assembly_module, "PATIENCE_S", 60.0)
+    monkeypatch.setattr(assembly_module, "PATIENCE_S", 600.0)
 
 
 def slow_writes(monkeypatch: pytest.MonkeyPatch) -> Gate:
