@@ -12,6 +12,7 @@ import pytest
 from moorage.model.digest import SnapshotId
 from moorage.model.refs import RefKind, RefName
 from moorage.mount.serve import EVERYTHING
+from tests import page_cache
 from tests.mount import build
 from tests.mount.build import Content
 from tests.mount.conftest import Mount, MountIt, eventually
@@ -117,22 +118,6 @@ def test_equal_files_are_one(mount_it: MountIt, driver: str) -> None:
     assert len(inodes) == 1
 
 
-RESIDENT = """
-import ctypes, mmap, sys
-libc = ctypes.CDLL(None, use_errno=True)
-libc.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p]
-libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
-libc.mmap.restype = ctypes.c_void_p
-for path in sys.argv[1:]:
-    with open(path, "rb") as file:
-        size = file.seek(0, 2)
-        address = libc.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, file.fileno(), 0)
-        pages = (ctypes.c_ubyte * (-(-size // mmap.PAGESIZE)))()
-        assert libc.mincore(address, size, pages) == 0
-        print(sum(page & 1 for page in pages), len(pages))
-"""
-
-
 def test_two_branches_that_share_a_file_share_its_pages(mount_it: MountIt) -> None:
     mount = mount_it({})
     big = os.urandom(1 << 20) * 32
@@ -144,7 +129,7 @@ def test_two_branches_that_share_a_file_share_its_pages(mount_it: MountIt) -> No
 
     def resident(path: Path) -> float:
         """The part of the pages that is in memory: none, or nearly all; the kernel may take some back at any time."""
-        pages, of = map(int, mount.run(RESIDENT, path).stdout.split())
+        pages, of = map(int, mount.run(Path(page_cache.__file__).read_text("utf-8"), path).stdout.split())
         return pages / of
 
     assert resident(branches / "next/deep/copy") == 0

@@ -111,6 +111,18 @@ def read_objects(storage: Storage, wanted: Sequence[tuple[ObjectId, PackLocation
     return [found[number] for number in range(len(wanted))]
 
 
+def prefetch_objects(storage: Storage, first: PackLocation, last: PackLocation, most_bytes: int) -> bool:
+    """Say that the objects from `first` to `last` will soon be read: a hint (see `Storage.prefetch`).
+
+    False where they do not lie one after the other in one pack, in no more than `most_bytes`: then it would take a look
+    at each of them to know what is between, and nothing is said.
+    """
+    if first.pack != last.pack or not 0 < last.stop_bytes - first.offset_bytes <= most_bytes:
+        return False
+    storage.prefetch(pack_key(first.pack), ByteRange(first.offset_bytes, last.stop_bytes))
+    return True
+
+
 def is_raw(place: PackLocation) -> bool:
     """Whether an object is stored as it is. Whatever is encoded is shorter; should it ever not be, who copies it finds
     that the copy is not what its hash says."""

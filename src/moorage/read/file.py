@@ -17,12 +17,13 @@ from moorage.model.objects import PackLocation
 from moorage.model.ranges import ByteRange
 from moorage.model.recipe import Recipe
 from moorage.model.tree import Entry, EntryKind
-from moorage.packs.reader import copy_raw, is_raw
+from moorage.packs.reader import copy_raw, is_raw, prefetch_objects
 from moorage.read.plan import ChunkSlice, slices_of
 from moorage.repository.handle import RepositoryHandle
 
 BUFFER_BYTES = 1024 * 1024
 """What `open_file` reads at a time."""
+_LEAST_PREFETCHED_BYTES = 1024 * 1024
 
 
 class FileReader:
@@ -79,6 +80,24 @@ class FileReader:
             wanted.append((place, ByteRange(piece.start, piece.stop), offset))
             offset += piece.stop - piece.start
         return copy_raw(self._handle.storage, wanted, fd)
+
+    def prefetch(self, offset: int, size: int) -> None:
+        """Say that so many bytes from `offset`, more than none, will soon be read: a hint, and cheap.
+
+        Only where they begin and end is looked up. Where that is not in one pack, about as far apart as they are long,
+        the same is tried with each half of them, down to a MiB; what is scattered more finely is read when its turn
+        comes. Raises `DataError`, `StorageError`.
+        """
+        stop = min(offset + size, self.size_bytes)
+        ids = [next(self._slices(at, at + 1)).id for at in (offset, stop - 1)]
+        first, last = self._handle.locator.lookup(ids)
+        if first is None or last is None or prefetch_objects(self._handle.storage, first, last, 2 * size):
+            return
+        if size > _LEAST_PREFETCHED_BYTES:
+            half = size // 2
+            self.prefetch(offset, half)
+            if offset + half < stop:
+                self.prefetch(offset + half, size - half)
 
     def close(self) -> None:
         """Nothing is held that would have to be given back."""

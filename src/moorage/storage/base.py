@@ -79,6 +79,10 @@ class Storage(abc.ABC):
         """The bytes from `start` to `stop`; raises as `get_ranges`."""
         return self.get_ranges(key, [ByteRange(start, stop)])[0]
 
+    def prefetch(self, key: str, wanted: ByteRange) -> None:
+        """Bytes that somebody will soon ask for: who can get them nearer, and wait less than reading them would take,
+        does. A hint: nothing depends on it, and it does not fail, not even where there is no such object."""
+
     def copy_ranges(self, key: str, ranges: Sequence[tuple[ByteRange, int]], fd: int) -> bool:
         """Copy each range of an object to its place (an offset) in an open file, without leaving the kernel.
 

@@ -29,6 +29,7 @@ from moorage.model.ranges import ByteRange
 from moorage.storage import leftovers
 from moorage.storage.base import Buffer, KeyInfo, Storage, Upload
 from moorage.storage.os_errors import translate, translated
+from moorage.storage.prefetching import prefetch
 from moorage.storage.rename import rename_noreplace
 from moorage.storage.splicing import can_splice, splice_ranges
 from moorage.storage.writing import write_all
@@ -63,6 +64,15 @@ class LocalStorage(Storage):
             fd = os.open(self._path(key), os.O_RDONLY | os.O_CLOEXEC)
             try:
                 return [_pread(fd, wanted, key) for wanted in ranges]
+            finally:
+                os.close(fd)
+
+    def prefetch(self, key: str, wanted: ByteRange) -> None:
+        """See `Storage.prefetch`."""
+        with contextlib.suppress(OSError):
+            fd = os.open(self._path(key), os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                prefetch(fd, wanted)
             finally:
                 os.close(fd)
 

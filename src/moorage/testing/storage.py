@@ -79,6 +79,15 @@ class StorageConformance:
         with pytest.raises(CorruptDataError):
             storage.get_ranges(KEY, [ByteRange(0, 100), ByteRange(start, stop)])
 
+    @pytest.mark.parametrize(("start", "stop"), [(0, 1), (5_000, 6_000), (9_999, 20_000), (50_000, 60_000)])
+    def test_prefetching_is_a_hint(self, storage: Storage, start: int, stop: int) -> None:
+        """Nothing is another for it, and it does not fail, whatever it is asked for."""
+        storage.create(KEY, pattern(10_000))
+        for key in (KEY, "packs/ab/absent", "packs", f"{KEY}/below"):
+            storage.prefetch(key, ByteRange(start, stop))
+        assert storage.get(KEY) == pattern(10_000)
+        assert [info.key for info in storage.list_keys("packs/")] == [KEY]
+
     @pytest.mark.parametrize("key", ["a/b", "refs/branches/%C3%BC%2Fx/0000000000000001", "x/" + "n" * 200, "a/b.c-d_e"])
     def test_keys_are_taken_as_they_are(self, storage: Storage, key: str) -> None:
         """No decoding of escapes, no limit below 200 bytes a part."""

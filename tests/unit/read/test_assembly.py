@@ -11,13 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from moorage.errors import DataError
+from moorage.errors import DataError, StorageError
 from moorage.format.stored import Bytes
 from moorage.read import assembly as assembly_module
+from moorage.read import pieces as pieces_module
 from moorage.read.assembly import Assembly
 from moorage.read.cache import Part
 from moorage.read.file import FileReader
 from moorage.read.hydrate import hydrate
+from moorage.read.pieces import State
 from moorage.storage.writing import write_all_at
 from tests.needs import needs_linux
 from tests.unit.read.caches import DATA, MIB, Store, copies_wrongly
@@ -118,7 +120,7 @@ class Waiter(threading.Thread):
         self._assembly, self._piece = assembly, piece
         self.start()
         deadline = time.monotonic() + 60
-        while piece not in assembly._awaited:
+        while piece not in assembly._pieces._awaited:
             assert self.is_alive()
             assert time.monotonic() < deadline
             time.sleep(0.001)
@@ -135,7 +137,7 @@ class Waiter(threading.Thread):
 def cores(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     """So many threads assemble; and nobody loses his patience because the machine is busy."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(count)), raising=False)
-    monkeypatch.setattr(assembly_module, "PATIENCE_S", 600.0)
+    monkeypatch.setattr(pieces_module, "PATIENCE_S", 600.0)
 
 
 def slow_writes(monkeypatch: pytest.MonkeyPatch) -> Gate:
@@ -268,12 +270,12 @@ def test_patience_begins_anew_when_a_piece_is_begun(store: Store) -> None:
 
     class Begun(threading.Condition):
         def wait(self, timeout: float | None = None) -> bool:
-            assembly._states[1] = assembly_module._BUSY
+            assembly._pieces._states[1] = State.BUSY
             return False
 
-    assembly._awaited[1] = Begun(assembly._lock)
-    assert assembly._wait_for(1)
-    assert not assembly._wait_for(1)
+    assembly._pieces._awaited[1] = Begun(assembly._pieces._lock)
+    assert assembly._pieces._wait_for(1)
+    assert not assembly._pieces._wait_for(1)
     part.discard()
 
 
@@ -281,8 +283,8 @@ def test_patience_begins_anew_when_a_piece_is_begun(store: Store) -> None:
 def test_few_pieces_are_in_memory_and_who_is_behind_reads_the_file(store: Store) -> None:
     part, assembly = begin(store)
     assert assembly.run()
-    assert len(assembly._made) <= assembly_module.AHEAD
-    assert 0 not in assembly._made
+    assert len(assembly._pieces._made) <= pieces_module.AHEAD
+    assert 0 not in assembly._pieces._made
     assert read(assembly, 0, len(DATA)) == DATA
     part.discard()
 
@@ -295,7 +297,7 @@ def test_what_the_disk_does_not_give_back_is_looked_for_elsewhere(
     """A short answer would be the end of the file to the kernel, which shows zeros behind it."""
     part, assembly = begin(store)
     assert assembly.run()
-    assert 0 not in assembly._made
+    assert 0 not in assembly._pieces._made
     pread = os.pread
 
     def failing(fd: int, size: int, offset: int) -> bytes:
@@ -326,7 +328,7 @@ def test_what_was_decoded_and_not_written_is_not_read_from_the_file(
         None,
         *(DATA[offset : offset + 10] for offset in STARTS),
     }
-    assembly._made.clear()
+    assembly._pieces._made.clear()
     assert {read(assembly, offset, 10) for offset in STARTS} == {None}
     part.discard()
 
@@ -335,24 +337,24 @@ def test_what_was_decoded_and_not_written_is_not_read_from_the_file(
 def test_a_reader_who_stops_does_not_keep_it_from_becoming_whole(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     part, assembly = begin(store)
     waits: list[float | None] = []
-    wait = assembly._has_moved.wait
+    wait = assembly._pieces._has_moved.wait
 
     def counted(timeout: float | None = None) -> bool:
         waits.append(timeout)
         return wait(timeout)
 
-    monkeypatch.setattr(assembly._has_moved, "wait", counted)
+    monkeypatch.setattr(assembly._pieces._has_moved, "wait", counted)
     read(assembly, 0, 10)
     assert assembly.run()
     assert waits  # they were ahead of him, and waited for a moment
-    assert all(timeout is not None and timeout <= assembly_module.PACE_S for timeout in waits)
+    assert all(timeout is not None and timeout <= pieces_module.PACE_S for timeout in waits)
     part.discard()
 
 
 def test_a_piece_that_hangs_is_not_waited_for(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     part, assembly = begin(store)
     gate = slow_reads(monkeypatch)
-    monkeypatch.setattr(assembly_module, "PATIENCE_S", 0.01)
+    monkeypatch.setattr(pieces_module, "PATIENCE_S", 0.01)
     runner = threading.Thread(target=assembly.run)
     runner.start()
     assert gate.entered.wait(60)
@@ -380,6 +382,70 @@ def test_a_damaged_chunk_ends_it_and_lets_readers_go(store: Store) -> None:
     assert store.names() == []
 
 
+# -- got into the page cache ahead ---------------------------------------------------------------------
+
+
+class Fetched:
+    """What is asked to be got into the page cache, in order."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.pieces: list[int] = []
+        self._changed = threading.Condition()
+        monkeypatch.setattr(FileReader, "prefetch", lambda _, offset, size: self._note(offset, size))
+
+    def _note(self, offset: int, size: int) -> None:
+        assert offset % PIECE == size % PIECE == 0
+        with self._changed:
+            self.pieces += range(offset // PIECE, (offset + size) // PIECE)
+            self._changed.notify_all()
+
+    def wait_for(self, count: int) -> None:
+        """Until it is so many pieces."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.pieces) >= count, 60), self.pieces
+
+
+def test_what_the_threads_will_come_to_is_fetched_before(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    cores(monkeypatch, 1)
+    part, assembly = begin(store)
+    permits, fetched = Permits(monkeypatch), Fetched(monkeypatch)
+    runner = threading.Thread(target=assembly.run)
+    runner.start()
+    permits.wait_for(0)
+    few = (1 + pieces_module.FETCHED_AHEAD) * pieces_module.FETCHED_TOGETHER
+    fetched.wait_for(few - 1)
+    assert set(fetched.pieces) - {0} == set(range(1, few))
+    permits.give(range(len(STARTS)))
+    runner.join(60)
+    assert len(fetched.pieces) == len(set(fetched.pieces))  # each once
+    part.discard()
+
+
+def test_where_each_thread_makes_one_piece_nothing_is_fetched(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched = Fetched(monkeypatch)
+    cores(monkeypatch, 3)
+    entry = store.entry("big")
+    part = store.cache.reserve(entry)
+    assert isinstance(part, Part)
+    assert Assembly(FileReader(store.handle, entry), part, -(-len(DATA) // 3)).run()
+    assert fetched.pieces == []
+    part.discard()
+
+
+def test_what_cannot_be_fetched_is_made_all_the_same(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+
+    def failing(_: FileReader, offset: int, __: int) -> None:
+        tried.append(offset)
+        raise StorageError("nobody answers")
+
+    monkeypatch.setattr(FileReader, "prefetch", failing)
+    part, assembly = begin(store)
+    assert assembly.run()
+    assert len(tried) == 1
+    part.discard()
+
+
 # -- left for later, and copied ------------------------------------------------------------------------
 
 
@@ -387,7 +453,7 @@ def test_a_damaged_chunk_ends_it_and_lets_readers_go(store: Store) -> None:
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the file were large, and nobody ever made to wait for a reader who is slow today."""
     monkeypatch.setattr(assembly_module, "LEAST_LATER_BYTES", 0)
-    monkeypatch.setattr(assembly_module, "PACE_S", 60.0)
+    monkeypatch.setattr(pieces_module, "PACE_S", 60.0)
 
 
 @pytest.fixture
@@ -450,7 +516,7 @@ def test_a_copy_that_is_wrong_is_made_again_while_somebody_reads(
 ) -> None:
     part, assembly = begin(store)
     copies_wrongly(monkeypatch)
-    monkeypatch.setattr(assembly_module, "PACE_S", 0.004)
+    monkeypatch.setattr(pieces_module, "PACE_S", 0.004)
     read_along(assembly)
     assert os.pread(part.fd, len(DATA), 0) == DATA
     assert len(decoded) > len(STARTS)
@@ -489,8 +555,8 @@ def test_a_reader_who_never_ends_does_not_keep_it_from_becoming_whole(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     part, assembly = begin(store)
-    monkeypatch.setattr(assembly_module, "QUIET_S", 600.0)
-    monkeypatch.setattr(assembly_module, "MOST_QUIET_WAIT_S", 0.5)
+    monkeypatch.setattr(pieces_module, "QUIET_S", 600.0)
+    monkeypatch.setattr(pieces_module, "MOST_QUIET_WAIT_S", 0.5)
     runner = read_all(assembly)
     begun = time.monotonic()
     while runner.is_alive() and time.monotonic() - begun < 60:
@@ -506,8 +572,8 @@ def test_a_reader_who_never_ends_does_not_keep_it_from_becoming_whole(
 @pytest.mark.usefixtures("large")
 def test_a_reader_who_leaves_is_not_waited_for(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     part, assembly = begin(store)
-    monkeypatch.setattr(assembly_module, "QUIET_S", 600.0)
-    monkeypatch.setattr(assembly_module, "MOST_QUIET_WAIT_S", 600.0)
+    monkeypatch.setattr(pieces_module, "QUIET_S", 600.0)
+    monkeypatch.setattr(pieces_module, "MOST_QUIET_WAIT_S", 600.0)
     runner = read_all(assembly)
     assert runner.is_alive()
     assembly.reader_left()
@@ -533,8 +599,8 @@ def test_what_nobody_reads_any_more_is_copied_and_not_decoded(store: Store, deco
 def test_a_piece_that_is_copied_stays_in_memory_for_its_reader(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """It cannot be read from the file, so it must not go before those that can."""
     part, assembly = begin(store)
-    monkeypatch.setattr(assembly_module, "QUIET_S", 0.0)
-    monkeypatch.setattr(assembly_module, "PACE_S", 0.0)
+    monkeypatch.setattr(pieces_module, "QUIET_S", 0.0)
+    monkeypatch.setattr(pieces_module, "PACE_S", 0.0)
     assert assembly.run()
     assert read(assembly, 10, 100) == DATA[10:110]
     part.discard()
@@ -547,16 +613,16 @@ def test_what_may_be_copied_later_is_bounded(store: Store, monkeypatch: pytest.M
     monkeypatch.setattr(assembly_module, "_memory_bytes", lambda: 16 * PIECE)
     part, assembly = begin(store)
     most = []
-    becomes = assembly._becomes
+    becomes = assembly._pieces.becomes
 
-    def counted(piece: int, state: int, made: list[Bytes] | None = None) -> None:
+    def counted(piece: int, state: State, made: list[Bytes] | None = None) -> None:
         becomes(piece, state, made)
-        most.append(assembly._states.count(assembly_module._LATER))
+        most.append(assembly._pieces.count(State.LATER))
 
-    monkeypatch.setattr(assembly, "_becomes", counted)
+    monkeypatch.setattr(assembly._pieces, "becomes", counted)
     read_along(assembly)
     # Each of the threads may have looked before those of the others were counted.
-    assert 2 <= max(most) < 2 + assembly._threads
+    assert 2 <= max(most) < 2 + assembly._pieces._threads
     assert os.pread(part.fd, len(DATA), 0) == DATA
     part.discard()
 
@@ -565,7 +631,7 @@ def test_what_may_be_copied_later_is_bounded(store: Store, monkeypatch: pytest.M
 def test_what_has_been_given_out_counts_as_done(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who has read all of it and goes must not have it dropped."""
     part, assembly = begin(store)
-    monkeypatch.setattr(assembly, "_take_later", lambda: None)
+    monkeypatch.setattr(assembly._pieces, "take_later", lambda: None)
     read_along(assembly)
     assert assembly.left_bytes == 0
     part.discard()

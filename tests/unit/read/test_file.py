@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import io
 import pickle
+import random
 from collections.abc import Callable
 
 import pytest
@@ -12,12 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moorage.errors import CorruptDataError, FormatError, InvalidInputError, MissingObjectError, WrongKindError
+from moorage.format.keys import pack_key
 from moorage.format.recipe import encode_recipe
 from moorage.format.stored import Bytes
 from moorage.model.digest import ChunkId, ContentDigest, RecipeId, TreeId
 from moorage.model.objects import PackLocation
+from moorage.model.ranges import ByteRange
 from moorage.model.recipe import Recipe
 from moorage.model.tree import Entry, EntryKind
+from moorage.read import file as file_module
 from moorage.read import stream
 from moorage.read.file import FileReader, open_file, part_of
 from moorage.read.plan import ChunkSlice, slices_of
@@ -27,6 +31,7 @@ from tests.unit.repository.stores import in_memory, put_chunks
 from tests.unit.versioning.build import leaf_entry
 
 CONTENT = random_bytes("file", 40_000)
+UNREPEATED = random.Random(1).randbytes(40_000)
 
 
 def stored(data: bytes, chunk_bytes: int = 700) -> tuple[RepositoryHandle, Entry]:
@@ -62,6 +67,73 @@ def tower(chunk_sizes: list[int], fan: int, levels: int) -> tuple[RepositoryHand
     content = b"".join(raws)
     entry = Entry("tower", EntryKind.FILE, ContentDigest.of(content), RecipeId(ids[0]), len(content), 0)
     return handle, entry, content
+
+
+# -- prefetching -------------------------------------------------------------------------------------
+
+
+class Asked:
+    """What a storage is asked to have nearer."""
+
+    def __init__(self, handle: RepositoryHandle, monkeypatch: pytest.MonkeyPatch, least_bytes: int = 2_000) -> None:
+        self.ranges: list[tuple[str, ByteRange]] = []
+        monkeypatch.setattr(handle.storage, "prefetch", lambda key, wanted: self.ranges.append((key, wanted)))
+        monkeypatch.setattr(file_module, "_LEAST_PREFETCHED_BYTES", least_bytes)
+
+    def holds(self, place: PackLocation) -> bool:
+        """Whether all of an object is in what was asked for."""
+        return any(
+            key == pack_key(place.pack) and wanted.start <= place.offset_bytes and place.stop_bytes <= wanted.stop
+            for key, wanted in self.ranges
+        )
+
+
+def places_of(handle: RepositoryHandle, entry: Entry, start: int, stop: int) -> list[PackLocation]:
+    return handle.locator.find([piece.id for piece in FileReader(handle, entry)._slices(start, stop)])
+
+
+@pytest.mark.parametrize(("offset", "size"), [(0, 1_000), (699, 3_000), (0, 3_500), (39_000, 5_000)])
+def test_what_is_prefetched_holds_what_will_be_read(monkeypatch: pytest.MonkeyPatch, offset: int, size: int) -> None:
+    handle, entry = stored(UNREPEATED, 500)
+    asked = Asked(handle, monkeypatch)
+    FileReader(handle, entry).prefetch(offset, size)
+    places = places_of(handle, entry, offset, min(offset + size, len(UNREPEATED)))
+    assert all(map(asked.holds, places))
+    assert len(asked.ranges) == 1
+
+
+def test_what_is_in_several_packs_is_asked_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    handle, entry = stored(UNREPEATED, 500)
+    asked = Asked(handle, monkeypatch)
+    FileReader(handle, entry).prefetch(0, len(UNREPEATED))
+    places = places_of(handle, entry, 0, len(UNREPEATED))
+    assert len({place.pack for place in places}) == len({key for key, _ in asked.ranges}) > 5
+    # But for what is in the same small part as the end of a pack.
+    assert sum(map(asked.holds, places)) > len(places) // 2
+
+
+def test_nothing_is_prefetched_of_what_lies_scattered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is between may be anything."""
+    _, handle = in_memory()
+    far = random.Random(2).randbytes(3_000)
+    with handle.writer() as writer:
+        for name, data in (("a", UNREPEATED[:200]), ("b", far), ("c", UNREPEATED[200:400])):
+            leaf_entry(writer, name, data, 200)
+        apart = leaf_entry(writer, "apart", UNREPEATED[:400], 200)
+        backwards = leaf_entry(writer, "backwards", UNREPEATED[200:400] + UNREPEATED[:200], 200)
+        writer.finish()
+    asked = Asked(handle, monkeypatch)
+    for entry in (apart, backwards):
+        FileReader(handle, entry).prefetch(0, 400)
+    assert asked.ranges == []
+
+
+def test_nothing_is_prefetched_of_what_no_pack_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    handle, entry = stored(UNREPEATED)
+    asked = Asked(handle, monkeypatch)
+    monkeypatch.setattr(handle.locator, "lookup", lambda ids: [None] * len(ids))
+    FileReader(handle, entry).prefetch(0, 10_000)
+    assert asked.ranges == []
 
 
 # -- ranges ------------------------------------------------------------------------------------------

@@ -205,6 +205,10 @@ class WatchedStorage(Storage):
         """See `Storage.get_ranges`."""
         return self._wait(Call("reading", key, ranges), lambda: self._inner.get_ranges(key, ranges))
 
+    def prefetch(self, key: str, wanted: ByteRange) -> None:
+        """See `Storage.prefetch`. Nobody waits for it."""
+        self._inner.prefetch(key, wanted)
+
     def copy_ranges(self, key: str, ranges: Sequence[tuple[ByteRange, int]], fd: int) -> bool:
         """See `Storage.copy_ranges`. Not waited for: where it hangs, that may be by the disk that is copied to, and
         then reading the same bytes is not in vain."""

@@ -10,7 +10,7 @@ import pytest
 
 from moorage.mount.shown import hydration as hydration_module
 from moorage.mount.shown.hydration import Hydration
-from moorage.read import assembly
+from moorage.read import assembly, pieces
 from moorage.read.assembly import Assembly
 from moorage.read.hydrate import hydrate
 from tests.unit.read.caches import MIB, Store, noise
@@ -129,8 +129,9 @@ def test_a_large_file_is_finished_when_its_last_reader_leaves(
     store: Store, hydration: Hydration, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not when he has been quiet for so long: the next file waits for the same thread."""
-    for name, value in (("LEAST_LATER_BYTES", 0), ("QUIET_S", 600.0), ("MOST_QUIET_WAIT_S", 600.0)):
-        monkeypatch.setattr(assembly, name, value)
+    monkeypatch.setattr(assembly, "LEAST_LATER_BYTES", 0)
+    for name in ("QUIET_S", "MOST_QUIET_WAIT_S"):
+        monkeypatch.setattr(pieces, name, 600.0)
     one, other = hydration.open(store.entry("big")), hydration.open(store.entry("same"))
     assert read(one, 0, len(BIG)) == BIG
     one.close()

@@ -184,3 +184,14 @@ def test_when_too_much_hangs_all_of_it_fails_at_once(bench: Bench) -> None:
 def test_control_where_nobody_looks_nothing_is_in_vain(bench: Bench) -> None:
     bench.hang(PACK, lambda: bench.storage.get(PACK))
     assert bench.storage.get(PACK) == bytes(100)
+
+
+def test_what_is_prefetched_is_waited_for_by_nobody(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, ByteRange]] = []
+    monkeypatch.setattr(bench.inner, "prefetch", lambda *words: asked.append(words))
+    thread = bench.hang(PACK, lambda: bench.storage.get_range(PACK, 10, 20))
+    bench.patience.look(0)
+    bench.patience.look(10)
+    bench.patience.give_up(thread)
+    bench.storage.prefetch(PACK, ByteRange(10, 20))
+    assert asked == [(PACK, ByteRange(10, 20))]
