@@ -111,16 +111,12 @@ def read_objects(storage: Storage, wanted: Sequence[tuple[ObjectId, PackLocation
     return [found[number] for number in range(len(wanted))]
 
 
-def prefetch_objects(storage: Storage, first: PackLocation, last: PackLocation, most_bytes: int) -> bool:
-    """Say that the objects from `first` to `last` will soon be read: a hint (see `Storage.prefetch`).
-
-    False where they do not lie one after the other in one pack, in no more than `most_bytes`: then it would take a look
-    at each of them to know what is between, and nothing is said.
-    """
+def span_of(first: PackLocation, last: PackLocation, most_bytes: int) -> tuple[str, ByteRange] | None:
+    """Where, in which key, the objects from `first` to `last` lie; None where the one is not before the other in one
+    pack, within `most_bytes`. What is between them is not looked at."""
     if first.pack != last.pack or not 0 < last.stop_bytes - first.offset_bytes <= most_bytes:
-        return False
-    storage.prefetch(pack_key(first.pack), ByteRange(first.offset_bytes, last.stop_bytes))
-    return True
+        return None
+    return pack_key(first.pack), ByteRange(first.offset_bytes, last.stop_bytes)
 
 
 def is_raw(place: PackLocation) -> bool:

@@ -24,11 +24,12 @@ Threads: everything here may be called from any thread.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 from collections.abc import Callable
 
-from moorage.errors import CorruptDataError, MoorageError
+from moorage.errors import CorruptDataError
 from moorage.format.stored import Bytes
 from moorage.model.progress import SILENT, Progress
 from moorage.read.cache import Part
@@ -38,6 +39,7 @@ from moorage.read.pieces import Pieces, State
 from moorage.read.threads import Helpers
 from moorage.storage.writing import LARGE_WRITE_BYTES, write_all_at
 
+_log = logging.getLogger(__name__)
 _MOST_THREADS = 16
 LEAST_LATER_BYTES = 64 * 1024 * 1024
 """A smaller file is written at once: the next one should not have to wait until this one's reader has been quiet."""
@@ -63,6 +65,8 @@ class Assembly:
         self._most_later = _memory_bytes() // _LATER_PART // piece_bytes if is_large else 0
         self._writing = threading.Lock()
         """Writes to one file exclude each other in the kernel, where those who wait for it spin."""
+        self._looking_up = threading.Lock()
+        """Held by who looks up what to prefetch: when `run` returns, the index may be closed."""
         self._start()
 
     def _start(self) -> None:
@@ -118,13 +122,15 @@ class Assembly:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         threads = min(cores, _MOST_THREADS, len(self._pieces))
         self._pieces.work_with(threads)
-        # Where each thread has one piece and no more, there is nothing ahead of them.
-        with Helpers(self._fetch, int(threads < len(self._pieces))):
-            try:
-                with Helpers(lambda: self._fill(keep_going, progress), threads - 1):
-                    self._fill(keep_going, progress)
-            finally:
-                self._pieces.end()
+        try:
+            if threads < len(self._pieces):  # else there is nothing ahead of them
+                self._begin_to_fetch()
+            with Helpers(lambda: self._fill(keep_going, progress), threads - 1):
+                self._fill(keep_going, progress)
+        finally:
+            self._pieces.end()
+            with self._looking_up:
+                pass  # from here on nobody uses the index any more
         if any(self._pieces.count(state) for state in State if state < State.COPIED):
             return False
         found = hash_of(self._file.fd, self._reader.size_bytes, keep_going)
@@ -145,11 +151,26 @@ class Assembly:
             digest=entry.digest.hex(),
         )
 
-    def _fetch(self) -> None:
+    def _begin_to_fetch(self) -> None:
+        """Nobody waits for the thread to end: it may hang where nothing that this file needs does."""
+        thread = threading.Thread(target=self._fetch, args=[self._pieces], name="moorage-prefetch", daemon=True)
+        with contextlib.suppress(RuntimeError):  # no more threads are to be had: then without
+            thread.start()
+
+    def _fetch(self, pieces: Pieces) -> None:
         """Have what the threads will come to read from the disk, ahead of them."""
-        with contextlib.suppress(MoorageError):  # who makes the piece will be told
-            while (pieces := self._pieces.take_fetch()) is not None:
-                self._reader.prefetch(pieces.start * self._piece_bytes, len(pieces) * self._piece_bytes)
+        try:
+            while (some := pieces.take_fetch()) is not None:
+                with self._looking_up:
+                    if pieces.is_over():
+                        return
+                    spans = self._reader.spans(some.start * self._piece_bytes, len(some) * self._piece_bytes)
+                for span in spans:
+                    if pieces.is_over():
+                        return
+                    self._reader.prefetch(span)
+        except Exception as error:  # noqa: BLE001 - a hint: who makes the piece will be told
+            _log.debug("%s is not prefetched any further: %s", self._reader.entry.name, error)
 
     def _fill(self, keep_going: Callable[[], bool], progress: Progress) -> None:
         """Make pieces as long as there are any, then copy those that were left for later."""

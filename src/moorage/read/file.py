@@ -17,13 +17,13 @@ from moorage.model.objects import PackLocation
 from moorage.model.ranges import ByteRange
 from moorage.model.recipe import Recipe
 from moorage.model.tree import Entry, EntryKind
-from moorage.packs.reader import copy_raw, is_raw, prefetch_objects
+from moorage.packs.reader import copy_raw, is_raw, span_of
 from moorage.read.plan import ChunkSlice, slices_of
 from moorage.repository.handle import RepositoryHandle
 
 BUFFER_BYTES = 1024 * 1024
 """What `open_file` reads at a time."""
-_LEAST_PREFETCHED_BYTES = 1024 * 1024
+_LEAST_SPAN_BYTES = 4 * 1024 * 1024
 
 
 class FileReader:
@@ -81,23 +81,29 @@ class FileReader:
             offset += piece.stop - piece.start
         return copy_raw(self._handle.storage, wanted, fd)
 
-    def prefetch(self, offset: int, size: int) -> None:
-        """Say that so many bytes from `offset`, more than none, will soon be read: a hint, and cheap.
+    def spans(self, offset: int, size: int) -> list[tuple[str, ByteRange]]:
+        """About where so many bytes from `offset`, more than none, lie in the storage, for `prefetch`.
 
         Only where they begin and end is looked up. Where that is not in one pack, about as far apart as they are long,
-        the same is tried with each half of them, down to a MiB; what is scattered more finely is read when its turn
-        comes. Raises `DataError`, `StorageError`.
+        the same is tried with each half of them, down to 4 MiB; what is scattered more finely is left out. Raises
+        `DataError`, `StorageError`.
         """
         stop = min(offset + size, self.size_bytes)
         ids = [next(self._slices(at, at + 1)).id for at in (offset, stop - 1)]
         first, last = self._handle.locator.lookup(ids)
-        if first is None or last is None or prefetch_objects(self._handle.storage, first, last, 2 * size):
-            return
-        if size > _LEAST_PREFETCHED_BYTES:
-            half = size // 2
-            self.prefetch(offset, half)
-            if offset + half < stop:
-                self.prefetch(offset + half, size - half)
+        if first is None or last is None:
+            return []
+        span = span_of(first, last, 2 * size)
+        if span is not None:
+            return [span]
+        half = size // 2
+        if size <= _LEAST_SPAN_BYTES or offset + half >= stop:
+            return []
+        return self.spans(offset, half) + self.spans(offset + half, size - half)
+
+    def prefetch(self, span: tuple[str, ByteRange]) -> None:
+        """Say that what lies there will soon be read: a hint (see `Storage.prefetch`), which may wait for a disk."""
+        self._handle.storage.prefetch(*span)
 
     def close(self) -> None:
         """Nothing is held that would have to be given back."""

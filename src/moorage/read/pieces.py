@@ -26,10 +26,11 @@ from moorage.format.stored import Bytes
 AHEAD = 6
 """Pieces that are kept in memory, beside those just being written; and the most that are made for a reader who keeps
 up, from where he is."""
+FETCHED_AHEAD = 16
+"""The most pieces, from the next one, that are got into the page cache before their turn. Never more than were made in
+a row, so that little is read for a reader who jumps about."""
 FETCHED_TOGETHER = 8
-"""Pieces that are got into the page cache at once, so that who does it seldom wants the interpreter."""
-FETCHED_AHEAD = 1
-"""How many such groups after the one that the threads are in."""
+"""Got into the page cache at once, so that who does it seldom wants the interpreter."""
 PACE_S = 0.004
 """How long a thread that is ahead waits for the reader before it makes a piece all the same: so files are assembled at
 some 300 MB/s a thread, whatever their readers do."""
@@ -64,11 +65,10 @@ class Pieces:
     def __init__(self, count: int, *, is_read_meanwhile: bool) -> None:
         """So many, none of them begun. Unless the file `is_read_meanwhile`, nobody calls `find`."""
         self._states = bytearray(count)
-        self._fetched = bytearray(-(-count // FETCHED_TOGETHER))
-        """1 for the groups that somebody gets into the page cache, or has got there."""
         self._made: dict[int, list[Bytes]] = {}
         """Those in memory, oldest first."""
-        self._next = 0
+        self._next = self._row = self._fetch = 0
+        """The next piece; where its row began; and the next that should be got into the page cache."""
         self._reached = 0 if is_read_meanwhile else count + AHEAD
         """The piece in which a reader was last; far behind all of them where there is none."""
         self._read_s = time.monotonic() if is_read_meanwhile else 0.0
@@ -83,10 +83,8 @@ class Pieces:
         """A reader has got to another piece, or all is over."""
         self._is_quiet = threading.Condition(self._lock)
         """Nobody reads any more, or all is over."""
-        self._group = 0
-        """That the next piece is in."""
-        self._has_other_group = threading.Condition(self._lock)
-        """The threads have got to another group, or all is over."""
+        self._wants_fetch = threading.Condition(self._lock)
+        """More should be got into the page cache, or all is over."""
 
     def __len__(self) -> int:
         """How many there are."""
@@ -108,7 +106,7 @@ class Pieces:
                 self._has_moved.notify_all()
             while (missing := self._missing(first, last)) >= 0:
                 if self._states[missing] == State.EMPTY and not 0 <= missing - self._next < self._threads:
-                    self._next = missing
+                    self._jump(missing)
                     return None
                 if self._has_ended or not self._wait_for(missing):
                     return None
@@ -151,32 +149,40 @@ class Pieces:
                 left_s = patient_until - time.monotonic()
                 if piece == awaited or piece < self._reached + AHEAD or left_s <= 0:
                     self._states[piece] = State.BUSY
-                    if awaited < 0:
+                    if piece != awaited:
+                        if piece < self._next:
+                            self._jump(piece)
                         self._next = piece + 1
                     self._next = self._empty_from(self._next)
-                    if self._group != self._next // FETCHED_TOGETHER:
-                        self._group = self._next // FETCHED_TOGETHER
-                        self._has_other_group.notify()
+                    if self._to_fetch():
+                        self._wants_fetch.notify()
                     return piece
                 self._has_moved.wait(left_s)
             return None
 
     def take_fetch(self) -> range | None:
-        """The next pieces that should be got into the page cache: waits until the threads will soon come to some; None
-        when there are none that they have not begun, or all is over."""
+        """The next pieces that should be got into the page cache, which waits until there are some; None when there are
+        none that nobody has begun, or all is over."""
         with self._lock:
-            while not self._has_ended:
-                first = self._empty_after(self._next)
-                if first == len(self._states):
-                    return None
-                group = first // FETCHED_TOGETHER
-                found = self._fetched.find(0, group, group + 1 + FETCHED_AHEAD)
-                if found >= 0:
-                    self._fetched[found] = 1
-                    start = found * FETCHED_TOGETHER
-                    return range(max(start, first), min(start + FETCHED_TOGETHER, len(self._states)))
-                self._has_other_group.wait()
+            while not self._has_ended and State.EMPTY in self._states:
+                some = self._to_fetch()
+                if some:
+                    self._fetch = some.stop
+                    return some
+                self._wants_fetch.wait()
             return None
+
+    def _to_fetch(self) -> range:
+        """Under the lock: what should be got into the page cache now, perhaps nothing."""
+        ahead = min(FETCHED_AHEAD, self._next - self._row)
+        start, stop = max(self._fetch, self._next), min(self._next + ahead, len(self._states))
+        if stop < len(self._states) and stop - start < min(FETCHED_TOGETHER, ahead):
+            return range(0)
+        return range(start, min(stop, start + FETCHED_TOGETHER))
+
+    def _jump(self, piece: int) -> None:
+        """Under the lock: go on there, as if nothing had been before it."""
+        self._next = self._row = self._fetch = piece
 
     def take_later(self) -> int | None:
         """The next piece that was left for later, as `take`."""
@@ -216,13 +222,17 @@ class Pieces:
                     return
                 self._is_quiet.wait(wait_s)
 
+    def is_over(self) -> bool:
+        """Whether no more will come."""
+        return self._has_ended
+
     def end(self) -> None:
         """No more will come: nobody waits any longer."""
         with self._lock:
             self._has_ended = True
             for awaited in self._awaited.values():
                 awaited.notify_all()
-            for other in (self._has_moved, self._is_quiet, self._has_other_group):
+            for other in (self._has_moved, self._is_quiet, self._wants_fetch):
                 other.notify_all()
 
     def _empty_after(self, piece: int) -> int:

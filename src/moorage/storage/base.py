@@ -80,8 +80,9 @@ class Storage(abc.ABC):
         return self.get_ranges(key, [ByteRange(start, stop)])[0]
 
     def prefetch(self, key: str, wanted: ByteRange) -> None:
-        """Bytes that somebody will soon ask for: who can get them nearer, and wait less than reading them would take,
-        does. A hint: nothing depends on it, and it does not fail, not even where there is no such object."""
+        """Bytes that somebody will soon ask for: who can get them nearer does so now, and waits for them. A hint:
+        nothing depends on it, and there need not be such an object. Raises `StorageError` where it is not even tried.
+        """
 
     def copy_ranges(self, key: str, ranges: Sequence[tuple[ByteRange, int]], fd: int) -> bool:
         """Copy each range of an object to its place (an offset) in an open file, without leaving the kernel.

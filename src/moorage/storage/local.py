@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ from moorage.errors import AlreadyExistsError, CorruptDataError, KeyNotFoundErro
 from moorage.model.ranges import ByteRange
 from moorage.storage import leftovers
 from moorage.storage.base import Buffer, KeyInfo, Storage, Upload
+from moorage.storage.filesystem import is_shared
 from moorage.storage.os_errors import translate, translated
 from moorage.storage.prefetching import prefetch
 from moorage.storage.rename import rename_noreplace
@@ -68,13 +70,14 @@ class LocalStorage(Storage):
                 os.close(fd)
 
     def prefetch(self, key: str, wanted: ByteRange) -> None:
-        """See `Storage.prefetch`."""
-        with contextlib.suppress(OSError):
-            fd = os.open(self._path(key), os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                prefetch(fd, wanted)
-            finally:
-                os.close(fd)
+        """See `Storage.prefetch`. Not from a network: where its server is gone, mmap(2) would hold up the process."""
+        if not self._is_shared:
+            with contextlib.suppress(OSError):
+                prefetch(self._path(key), wanted)
+
+    @functools.cached_property
+    def _is_shared(self) -> bool:
+        return is_shared(self.root)
 
     def copy_ranges(self, key: str, ranges: Sequence[tuple[ByteRange, int]], fd: int) -> bool:
         """See `Storage.copy_ranges`."""

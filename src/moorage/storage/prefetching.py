@@ -6,57 +6,87 @@ it, and then a read of 2 MiB waits for the disk again and again. The folios matt
 then by read(2), takes 0.1 s of CPU time, where read(2) alone takes 0.18 s and posix_fadvise(WILLNEED), which makes
 pages of 4 KiB, 0.33 s (one core, Linux 6.18, ext4). What lies in the page cache already costs next to nothing.
 
-The map is never read by this process: MADV_POPULATE_READ fails where the disk does, and no signal is raised. Linux 5.14
-with transparent huge pages, and a file system with large folios for all of it; elsewhere little or nothing happens, and
-files are read as they always were. Source: `do_sync_mmap_readahead` in `mm/filemap.c`, and madvise(2).
+The map is never read by this process: MADV_POPULATE_READ fails where the disk does, and no signal is raised.
+
+Linux 5.18 with huge pages of 2 MiB, for who may open the file with O_NOATIME (its owner, or root): else mmap(2) might
+have to write down the time of access first, and waits for the disk with the lock that every page fault of the process
+needs. He may also know what is in the page cache (mincore(2) tells others that everything is). Elsewhere nothing
+happens, and files are read as they always were.
+
+Source: `do_sync_mmap_readahead` in `mm/filemap.c`, `can_do_mincore` in `mm/mincore.c`, open(2), madvise(2).
 """
 
 from __future__ import annotations
 
 import ctypes
+import functools
 import mmap
 import os
-import sys
 
 from moorage.model.ranges import ByteRange
 
-WINDOW_BYTES = 4 * 1024 * 1024
-"""What the kernel reads at once, and where it starts: twice the size of a huge page, wherever in it the touch was."""
+_HUGE_PAGE = "/sys/kernel/mm/transparent_hugepage/hpage_pmd_size"
+_HUGE_PAGE_BYTES = 2 * 1024 * 1024
+"""With larger ones (of 512 MiB, where pages have 64 KiB) a touch reads more than anybody asked for."""
+WINDOW_BYTES = 2 * _HUGE_PAGE_BYTES
+"""What the kernel reads at once from where it is touched, which is a multiple of this."""
 _MADV_HUGEPAGE = 14
 _MADV_POPULATE_READ = 22
 _FAILED = ctypes.c_void_p(-1).value
-# The standard library's mmap keeps the GIL while it waits for the disk. Here what waits gives it away, and nothing else
-# does: it takes longer to get it back from busy threads than to do the rest.
-_waiting = ctypes.CDLL(None)
-_waiting.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-_quick = ctypes.PyDLL(None)
-_quick.mmap.restype = ctypes.c_void_p
-_quick.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
-_quick.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-_quick.mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
-_quick.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 
 
-def prefetch(fd: int, wanted: ByteRange) -> None:
-    """Have an open file's bytes, and some around them, read into the page cache; waits until the first half of the last
-    of them is there. Whatever cannot be done is left. Raises `OSError` for what is no open file."""
-    if sys.platform != "linux":
+def prefetch(path: str, wanted: ByteRange) -> None:
+    """Have those windows of a file read into the page cache whose middle is wanted; waits until most of it is there.
+    Raises `OSError` where the file cannot be opened; whatever else cannot be done is left."""
+    if not _is_possible():
         return
-    # Others than the owner are told that everything is there.
-    may_know = os.geteuid() in (0, os.fstat(fd).st_uid)
-    start = wanted.start - wanted.start % WINDOW_BYTES
-    size = wanted.stop - start
-    address = _quick.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, fd, start)
+    first, last = ((place + WINDOW_BYTES // 2 - 1) // WINDOW_BYTES for place in (wanted.start, wanted.stop))
+    if first >= last:
+        return
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOATIME)
+    except PermissionError:
+        return
+    try:
+        _touch(fd, first * WINDOW_BYTES, (last - first) * WINDOW_BYTES)
+    finally:
+        os.close(fd)
+
+
+def _touch(fd: int, start: int, size: int) -> None:
+    """The first page of each of these windows."""
+    waiting, quick = _calls()
+    address = waiting.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, fd, start)
     if address is None or address == _FAILED:
         return
-    _quick.madvise(address, size, _MADV_HUGEPAGE)
+    is_there = ctypes.c_ubyte()
+    quick.madvise(address, size, _MADV_HUGEPAGE)
     for page in range(address, address + size, WINDOW_BYTES):
-        if not (may_know and _is_there(page)):
-            _waiting.madvise(page, mmap.PAGESIZE, _MADV_POPULATE_READ)
-    _quick.munmap(address, size)
+        quick.mincore(page, mmap.PAGESIZE, ctypes.byref(is_there))
+        if not is_there.value & 1:
+            waiting.madvise(page, mmap.PAGESIZE, _MADV_POPULATE_READ)
+    waiting.munmap(address, size)
 
 
-def _is_there(page: int) -> bool:
-    """Whether a page of a map is in memory."""
-    found = ctypes.c_ubyte()
-    return _quick.mincore(page, mmap.PAGESIZE, ctypes.byref(found)) == 0 and bool(found.value & 1)
+@functools.cache
+def _is_possible() -> bool:
+    try:
+        with open(_HUGE_PAGE, encoding="ascii") as file:
+            return int(file.read()) == _HUGE_PAGE_BYTES
+    except (OSError, ValueError):
+        return False
+
+
+@functools.cache
+def _calls() -> tuple[ctypes.CDLL, ctypes.PyDLL]:
+    """The C library, once giving the GIL away for each call, as all must that may wait for a disk (the standard
+    library's mmap does not), and once keeping it: getting it back from busy threads takes longer than what is quick."""
+    waiting, quick = ctypes.CDLL(None), ctypes.PyDLL(None)
+    pointer, size = ctypes.c_void_p, ctypes.c_size_t
+    waiting.mmap.restype = pointer
+    waiting.mmap.argtypes = (pointer, size, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
+    waiting.munmap.argtypes = (pointer, size)
+    quick.mincore.argtypes = (pointer, size, pointer)
+    for library in (waiting, quick):
+        library.madvise.argtypes = (pointer, size, ctypes.c_int)
+    return waiting, quick

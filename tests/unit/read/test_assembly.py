@@ -13,6 +13,7 @@ import pytest
 
 from moorage.errors import DataError, StorageError
 from moorage.format.stored import Bytes
+from moorage.model.ranges import ByteRange
 from moorage.read import assembly as assembly_module
 from moorage.read import pieces as pieces_module
 from moorage.read.assembly import Assembly
@@ -385,64 +386,134 @@ def test_a_damaged_chunk_ends_it_and_lets_readers_go(store: Store) -> None:
 # -- got into the page cache ahead ---------------------------------------------------------------------
 
 
-class Fetched:
-    """What is asked to be got into the page cache, in order."""
+@pytest.fixture
+def fetched(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The pieces of which it was looked up where they lie, in order."""
+    found: list[int] = []
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.pieces: list[int] = []
-        self._changed = threading.Condition()
-        monkeypatch.setattr(FileReader, "prefetch", lambda _, offset, size: self._note(offset, size))
-
-    def _note(self, offset: int, size: int) -> None:
+    def spans(_: FileReader, offset: int, size: int) -> list[tuple[str, ByteRange]]:
         assert offset % PIECE == size % PIECE == 0
-        with self._changed:
-            self.pieces += range(offset // PIECE, (offset + size) // PIECE)
-            self._changed.notify_all()
+        found.extend(range(offset // PIECE, (offset + size) // PIECE))
+        return []
 
-    def wait_for(self, count: int) -> None:
-        """Until it is so many pieces."""
-        with self._changed:
-            assert self._changed.wait_for(lambda: len(self.pieces) >= count, 60), self.pieces
+    monkeypatch.setattr(FileReader, "spans", spans)
+    return found
 
 
-def test_what_the_threads_will_come_to_is_fetched_before(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_threads_will_come_to_is_fetched_before(
+    store: Store, monkeypatch: pytest.MonkeyPatch, fetched: list[int]
+) -> None:
     cores(monkeypatch, 1)
     part, assembly = begin(store)
-    permits, fetched = Permits(monkeypatch), Fetched(monkeypatch)
+    permits = Permits(monkeypatch)
     runner = threading.Thread(target=assembly.run)
     runner.start()
-    permits.wait_for(0)
-    few = (1 + pieces_module.FETCHED_AHEAD) * pieces_module.FETCHED_TOGETHER
-    fetched.wait_for(few - 1)
-    assert set(fetched.pieces) - {0} == set(range(1, few))
+    permits.give(range(3))
+    permits.wait_for(3)
+    deadline = time.monotonic() + 60
+    while 7 not in fetched:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
     permits.give(range(len(STARTS)))
     runner.join(60)
-    assert len(fetched.pieces) == len(set(fetched.pieces))  # each once
+    assert fetched == sorted(set(fetched))  # each once
     part.discard()
 
 
-def test_where_each_thread_makes_one_piece_nothing_is_fetched(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    fetched = Fetched(monkeypatch)
+def test_where_each_thread_makes_one_piece_nothing_is_fetched(
+    store: Store, monkeypatch: pytest.MonkeyPatch, fetched: list[int]
+) -> None:
     cores(monkeypatch, 3)
+    monkeypatch.setattr(Assembly, "_begin_to_fetch", lambda _: fetched.append(-1))
     entry = store.entry("big")
     part = store.cache.reserve(entry)
     assert isinstance(part, Part)
     assert Assembly(FileReader(store.handle, entry), part, -(-len(DATA) // 3)).run()
-    assert fetched.pieces == []
+    assert fetched == []
+    part.discard()
+    hydrate(store.handle, store.cache, entry).close()
+    assert fetched == [-1]
+
+
+@pytest.mark.parametrize("error", [StorageError("nobody answers"), OSError(errno.EBADF, "whatever"), ValueError()])
+@pytest.mark.parametrize("name", ["spans", "prefetch"])
+def test_what_cannot_be_fetched_is_made_all_the_same(
+    store: Store, monkeypatch: pytest.MonkeyPatch, error: Exception, name: str
+) -> None:
+    tried: list[object] = []
+
+    def failing(_: FileReader, *words: object) -> None:
+        tried.append(words)
+        raise error
+
+    monkeypatch.setattr(FileReader, name, failing)
+    part, assembly = begin(store)
+    assembly._pieces._row = -pieces_module.FETCHED_AHEAD  # at once
+    assert assembly.run()
+    deadline = time.monotonic() + 60
+    while not tried:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    assert len(tried) == 1
     part.discard()
 
 
-def test_what_cannot_be_fetched_is_made_all_the_same(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    tried: list[int] = []
+def test_a_fetch_that_hangs_is_waited_for_by_nobody(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does it look anything up when it comes back: the repository may be closed by then."""
+    gate = Gate()
+    monkeypatch.setattr(FileReader, "prefetch", lambda *_: gate())
+    part, assembly = begin(store)
+    assembly._pieces._row = -pieces_module.FETCHED_AHEAD
+    permits = Permits(monkeypatch)
+    runner = threading.Thread(target=assembly.run)
+    runner.start()
+    assert gate.entered.wait(60)
+    permits.give(range(len(STARTS)))
+    runner.join(60)
+    assert not runner.is_alive()
+    monkeypatch.setattr(FileReader, "spans", lambda *_: pytest.fail("it looks something up"))
+    hanging = [thread for thread in threading.enumerate() if thread.name == "moorage-prefetch"]
+    assert hanging
+    gate.opened.set()
+    for thread in hanging:
+        thread.join(60)
+    part.discard()
 
-    def failing(_: FileReader, offset: int, __: int) -> None:
-        tried.append(offset)
-        raise StorageError("nobody answers")
 
-    monkeypatch.setattr(FileReader, "prefetch", failing)
+def test_who_looks_up_what_to_fetch_is_waited_for(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the assembly is over, the index may be closed."""
+    gate = Gate()
+
+    def slow(*_: object) -> list[tuple[str, ByteRange]]:
+        gate()
+        return []
+
+    monkeypatch.setattr(FileReader, "spans", slow)
+    part, assembly = begin(store)
+    assembly._pieces._row = -pieces_module.FETCHED_AHEAD
+    runner = threading.Thread(target=assembly.run)
+    runner.start()
+    assert gate.entered.wait(60)
+    while not assembly._pieces.is_over():
+        time.sleep(0.001)
+    runner.join(0.05)
+    assert runner.is_alive()
+    gate.opened.set()
+    runner.join(60)
+    assert not runner.is_alive()
+    part.discard()
+
+
+def test_without_a_thread_to_be_had_nothing_is_fetched(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    cores(monkeypatch, 1)
+
+    def refused(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
     part, assembly = begin(store)
     assert assembly.run()
-    assert len(tried) == 1
+    assert assembly._pieces.is_over()
     part.discard()
 
 

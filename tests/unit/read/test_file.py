@@ -69,50 +69,41 @@ def tower(chunk_sizes: list[int], fan: int, levels: int) -> tuple[RepositoryHand
     return handle, entry, content
 
 
-# -- prefetching -------------------------------------------------------------------------------------
-
-
-class Asked:
-    """What a storage is asked to have nearer."""
-
-    def __init__(self, handle: RepositoryHandle, monkeypatch: pytest.MonkeyPatch, least_bytes: int = 2_000) -> None:
-        self.ranges: list[tuple[str, ByteRange]] = []
-        monkeypatch.setattr(handle.storage, "prefetch", lambda key, wanted: self.ranges.append((key, wanted)))
-        monkeypatch.setattr(file_module, "_LEAST_PREFETCHED_BYTES", least_bytes)
-
-    def holds(self, place: PackLocation) -> bool:
-        """Whether all of an object is in what was asked for."""
-        return any(
-            key == pack_key(place.pack) and wanted.start <= place.offset_bytes and place.stop_bytes <= wanted.stop
-            for key, wanted in self.ranges
-        )
+# -- where it lies -----------------------------------------------------------------------------------
 
 
 def places_of(handle: RepositoryHandle, entry: Entry, start: int, stop: int) -> list[PackLocation]:
     return handle.locator.find([piece.id for piece in FileReader(handle, entry)._slices(start, stop)])
 
 
+def holds(spans: list[tuple[str, ByteRange]], place: PackLocation) -> bool:
+    """Whether all of an object is in one of them."""
+    return any(
+        key == pack_key(place.pack) and span.start <= place.offset_bytes and place.stop_bytes <= span.stop
+        for key, span in spans
+    )
+
+
 @pytest.mark.parametrize(("offset", "size"), [(0, 1_000), (699, 3_000), (0, 3_500), (39_000, 5_000)])
-def test_what_is_prefetched_holds_what_will_be_read(monkeypatch: pytest.MonkeyPatch, offset: int, size: int) -> None:
+def test_a_span_holds_what_will_be_read(offset: int, size: int) -> None:
     handle, entry = stored(UNREPEATED, 500)
-    asked = Asked(handle, monkeypatch)
-    FileReader(handle, entry).prefetch(offset, size)
+    spans = FileReader(handle, entry).spans(offset, size)
     places = places_of(handle, entry, offset, min(offset + size, len(UNREPEATED)))
-    assert all(map(asked.holds, places))
-    assert len(asked.ranges) == 1
+    assert all(holds(spans, place) for place in places)
+    assert len(spans) == 1
 
 
-def test_what_is_in_several_packs_is_asked_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_in_several_packs_has_a_span_in_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_module, "_LEAST_SPAN_BYTES", 2_000)
     handle, entry = stored(UNREPEATED, 500)
-    asked = Asked(handle, monkeypatch)
-    FileReader(handle, entry).prefetch(0, len(UNREPEATED))
+    spans = FileReader(handle, entry).spans(0, len(UNREPEATED))
     places = places_of(handle, entry, 0, len(UNREPEATED))
-    assert len({place.pack for place in places}) == len({key for key, _ in asked.ranges}) > 5
+    assert {pack_key(place.pack) for place in places} == {key for key, _ in spans}
     # But for what is in the same small part as the end of a pack.
-    assert sum(map(asked.holds, places)) > len(places) // 2
+    assert sum(holds(spans, place) for place in places) > len(places) // 2
 
 
-def test_nothing_is_prefetched_of_what_lies_scattered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_lies_scattered_has_none() -> None:
     """What is between may be anything."""
     _, handle = in_memory()
     far = random.Random(2).randbytes(3_000)
@@ -122,18 +113,24 @@ def test_nothing_is_prefetched_of_what_lies_scattered(monkeypatch: pytest.Monkey
         apart = leaf_entry(writer, "apart", UNREPEATED[:400], 200)
         backwards = leaf_entry(writer, "backwards", UNREPEATED[200:400] + UNREPEATED[:200], 200)
         writer.finish()
-    asked = Asked(handle, monkeypatch)
-    for entry in (apart, backwards):
-        FileReader(handle, entry).prefetch(0, 400)
-    assert asked.ranges == []
+    assert [FileReader(handle, entry).spans(0, 400) for entry in (apart, backwards)] == [[], []]
+    assert len(FileReader(handle, apart).spans(0, 200)) == 1
 
 
-def test_nothing_is_prefetched_of_what_no_pack_has(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_no_pack_has_is_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     handle, entry = stored(UNREPEATED)
-    asked = Asked(handle, monkeypatch)
     monkeypatch.setattr(handle.locator, "lookup", lambda ids: [None] * len(ids))
-    FileReader(handle, entry).prefetch(0, 10_000)
-    assert asked.ranges == []
+    assert FileReader(handle, entry).spans(0, 3_000) == []
+
+
+def test_a_span_is_prefetched_from_the_storage(monkeypatch: pytest.MonkeyPatch) -> None:
+    handle, entry = stored(UNREPEATED)
+    asked: list[tuple[str, ByteRange]] = []
+    monkeypatch.setattr(handle.storage, "prefetch", lambda *words: asked.append(words))
+    reader = FileReader(handle, entry)
+    (span,) = reader.spans(0, 3_000)
+    reader.prefetch(span)
+    assert asked == [span]
 
 
 # -- ranges ------------------------------------------------------------------------------------------

@@ -7,10 +7,10 @@ import threading
 import pytest
 
 from moorage.read.pieces import FETCHED_AHEAD as AHEAD
-from moorage.read.pieces import FETCHED_TOGETHER as GROUP
+from moorage.read.pieces import FETCHED_TOGETHER as TOGETHER
 from moorage.read.pieces import Pieces, State
 
-COUNT = 10 * GROUP + 3
+COUNT = 10 * TOGETHER + 3
 TIMEOUT_S = 60
 
 
@@ -27,7 +27,7 @@ def pieces(monkeypatch: pytest.MonkeyPatch) -> Pieces:
     def wait(timeout: float | None = None) -> bool:
         raise Waited
 
-    monkeypatch.setattr(made._has_other_group, "wait", wait)
+    monkeypatch.setattr(made._wants_fetch, "wait", wait)
     return made
 
 
@@ -45,28 +45,55 @@ def fetched(pieces: Pieces) -> list[range]:
     return found
 
 
-def groups(first: int) -> list[range]:
-    """That are fetched when this is the first piece that nobody has begun."""
-    starts = range(first - first % GROUP, COUNT, GROUP)[: AHEAD + 1]
-    return [range(max(start, first), min(start + GROUP, COUNT)) for start in starts]
+def test_as_many_as_were_made_in_a_row(pieces: Pieces) -> None:
+    found = []
+    for _ in range(TOGETHER):
+        found.append(fetched(pieces))
+        take(pieces, 1)
+    assert [some for some in found if some] == [[range(1, 2)], [range(2, 4)], [range(4, 8)]]
 
 
-def test_a_few_groups_ahead_and_no_more(pieces: Pieces) -> None:
-    take(pieces, 2)
-    assert fetched(pieces) == groups(2)
-    take(pieces, GROUP - 3)
+def test_then_many_at_a_time_and_so_far_ahead(pieces: Pieces) -> None:
+    take(pieces, AHEAD)
+    assert fetched(pieces) == [range(start, start + TOGETHER) for start in range(AHEAD, 2 * AHEAD, TOGETHER)]
+    take(pieces, TOGETHER - 1)
     assert fetched(pieces) == []
     take(pieces, 1)
-    assert fetched(pieces) == groups(GROUP)[-1:]
+    assert fetched(pieces) == [range(2 * AHEAD, 2 * AHEAD + TOGETHER)]
 
 
-def test_where_a_reader_sends_the_threads(pieces: Pieces) -> None:
-    take(pieces, 1)
+def test_little_for_a_reader_who_jumps_about(pieces: Pieces) -> None:
+    """The more he reads in a row, the more."""
+    made, found = 0, 0
+    for there in (70, 10, 50, 30, 60):
+        assert pieces.find(there, there + 1) is None
+        assert pieces.take() == there
+        take(pieces, 1)
+        made += 2
+        found += sum(map(len, fetched(pieces)))
+    assert 0 < found <= made
+    take(pieces, TOGETHER)
+    assert sum(map(len, fetched(pieces))) >= TOGETHER
+
+
+def test_what_was_passed_over_is_fetched_when_it_is_made(pieces: Pieces) -> None:
+    """After the end of the file the threads go back to what is left."""
+    assert pieces.find(COUNT - 4, COUNT - 3) is None
+    take(pieces, 4)
     fetched(pieces)
-    there = 7 * GROUP + 1
-    assert pieces.find(there, there + 1) is None
-    assert pieces.take() == there
-    assert fetched(pieces) == groups(there + 1)
+    assert pieces.take() == 0
+    take(pieces, 3)
+    assert fetched(pieces) == [range(4, 8)]
+
+
+def test_what_somebody_waits_for_is_no_jump(pieces: Pieces) -> None:
+    take(pieces, 4)
+    fetched(pieces)
+    pieces._awaited[7] = threading.Condition(pieces._lock)
+    assert pieces.take() == 7
+    take(pieces, 3)
+    assert pieces._next == 8
+    assert fetched(pieces) == [range(8, 16)]
 
 
 def test_up_to_the_end_and_then_no_more(pieces: Pieces) -> None:
@@ -78,7 +105,7 @@ def test_up_to_the_end_and_then_no_more(pieces: Pieces) -> None:
     assert pieces.take_fetch() is None
 
 
-def test_who_waits_is_woken_by_the_next_group_and_by_the_end() -> None:
+def test_who_waits_is_woken_when_there_is_more_and_at_the_end() -> None:
     pieces = Pieces(COUNT, is_read_meanwhile=False)
     found: list[range] = []
     has_fetched = threading.Semaphore(0)
@@ -88,14 +115,12 @@ def test_who_waits_is_woken_by_the_next_group_and_by_the_end() -> None:
             found.append(some)
             has_fetched.release()
 
-    thread = threading.Thread(target=fetch)
+    thread = threading.Thread(target=fetch, daemon=True)
     thread.start()
-    for _ in range(AHEAD + 1):
-        assert has_fetched.acquire(timeout=TIMEOUT_S)
     assert not has_fetched.acquire(timeout=0.05)
-    take(pieces, GROUP)
+    take(pieces, 1)
     assert has_fetched.acquire(timeout=TIMEOUT_S)
-    assert found == [*groups(0), groups(GROUP)[-1]]
+    assert found == [range(1, 2)]
     pieces.end()
     thread.join(TIMEOUT_S)
     assert not thread.is_alive()

@@ -11,7 +11,8 @@ back, if it does. Each such call costs a thread, so they must not pile up:
 * When too many calls never came back (`is_exhausted`), everything that would touch the repository fails at once.
 
 Every call of a mount to its repository passes through `WatchedStorage` and `WatchedIndex`, which write down in one
-dictionary, under the thread's number, what it is about to wait for. They look at no clock; `look`, which somebody calls
+dictionary, under the thread's number, what it is about to wait for (but not copies and hints, which nobody else waits
+for). They look at no clock; `look`, which somebody calls
 every so often, sees what has been there how long. Where nobody looks, nothing is ever in vain.
 
 Threads: any; `look` and `give_up` by one.
@@ -206,7 +207,9 @@ class WatchedStorage(Storage):
         return self._wait(Call("reading", key, ranges), lambda: self._inner.get_ranges(key, ranges))
 
     def prefetch(self, key: str, wanted: ByteRange) -> None:
-        """See `Storage.prefetch`. Nobody waits for it."""
+        """See `Storage.prefetch`. Not written down: where it hangs, who reads the same bytes may still have those that
+        he needs."""
+        self._patience.refuse(Call("prefetching", key, [wanted]))
         self._inner.prefetch(key, wanted)
 
     def copy_ranges(self, key: str, ranges: Sequence[tuple[ByteRange, int]], fd: int) -> bool:

@@ -186,12 +186,20 @@ def test_control_where_nobody_looks_nothing_is_in_vain(bench: Bench) -> None:
     assert bench.storage.get(PACK) == bytes(100)
 
 
-def test_what_is_prefetched_is_waited_for_by_nobody(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_in_vain_is_not_prefetched(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, ByteRange]] = []
     monkeypatch.setattr(bench.inner, "prefetch", lambda *words: asked.append(words))
     thread = bench.hang(PACK, lambda: bench.storage.get_range(PACK, 10, 20))
-    bench.patience.look(0)
-    bench.patience.look(10)
     bench.patience.give_up(thread)
-    bench.storage.prefetch(PACK, ByteRange(10, 20))
-    assert asked == [(PACK, ByteRange(10, 20))]
+    with pytest.raises(StorageError):
+        bench.storage.prefetch(PACK, ByteRange(15, 25))
+    bench.storage.prefetch(PACK, ByteRange(20, 30))
+    assert asked == [(PACK, ByteRange(20, 30))]
+
+
+def test_nobody_is_refused_what_is_being_prefetched(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Much more may be prefetched than anybody needs."""
+    calls: list[object] = []
+    monkeypatch.setattr(bench.inner, "prefetch", lambda *_: calls.extend(bench.patience.calls))
+    bench.storage.prefetch(PACK, ByteRange(0, 100))
+    assert calls == []
