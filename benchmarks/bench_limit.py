@@ -95,6 +95,7 @@ def measure(store: Moorage, source: Path, sizes: list[int], place: Path, results
         results.add(_CASE, name, Run(seconds))
     results.add(_CASE, LIMIT, Run(max(steps[ALL] / len(os.sched_getaffinity(0)), steps[TAKE])))
     settle(2 * size_bytes)
+    chill(store.folder)
     with contextmanager(MoorageView(store, []).mounted)(place) as root:
         results.add(_CASE, OURS, Run(sequential(str(root / _FILE))))
     settle(size_bytes)

@@ -12,13 +12,14 @@
     unpickle     pickle.load of a model of 40 MB
 
 Cold: the mount has just been made, so that neither the kernel nor the server has anything of it, and nothing is
-hydrated; the repository itself is in the page cache. Warm: the same three times more, of moorage after `moorage warm`.
-"moorage (pages)" is mounted with `--cache-size 0`: nothing is hydrated, what was read is kept by the kernel as pages of
-the mount. Plain files are the source on the same disk, in the page cache, or, "cold", not (for a
-listing: the kernel has forgotten their names, which only root can have it do); `zstd -d -T2` decodes the
-same bytes to nowhere. The reader is a process of its own. "of plain" is the speed as a part of that of plain files;
-"faster" says how many times moorage, in the same state, is as fast as the line's candidate. Run by an ordinary user it
-shows what he gets: everything but passthrough.
+hydrated; the repository itself is in the page cache, but for the noise, where it is not, as the plain file it is
+compared with is not. Warm: the same three times more, of moorage after `moorage warm`. "moorage (pages)" is mounted
+with `--cache-size 0`: nothing is hydrated, what was read is kept by the kernel as pages of the mount. Plain files are
+the source on the same disk, in the page cache, or, "cold", not (for a listing: the kernel has forgotten their names,
+which only root can have it do); `zstd -d -T2` decodes the same bytes to nowhere. What a disk gives cold may change from
+minute to minute: see bench_disks. The reader is a process of its own. "of plain" is the speed as a part of that of
+plain files; "faster" says how many times moorage, in the same state, is as fast as the line's candidate. Run by an
+ordinary user it shows what he gets: everything but passthrough.
 """
 
 from __future__ import annotations
@@ -137,6 +138,8 @@ def measure(place: Path, source: Path, views: list[View], case: Case, results: R
         mountpoint = place / view.name.replace(" ", "-")
         mountpoint.mkdir(exist_ok=True)
         settle(2 * (source / case.path).stat().st_size)  # it is in memory twice: as the mount's pages, and in the cache
+        if case.name == "noise":
+            chill(place)
         try:
             with contextmanager(view.mounted)(mountpoint) as root:
                 results.add(case.name, f"{view.name}, {COLD}", read(case, root, 1))
@@ -147,6 +150,8 @@ def measure(place: Path, source: Path, views: list[View], case: Case, results: R
                 raise
             print(f"left out: {view.name} ({error})")
             views.remove(view)
+    if case.name == "noise":
+        warm(place)
 
 
 def measure_first(place: Path, size_bytes: int, rounds: int, results: Results, peaks: list[int]) -> None:

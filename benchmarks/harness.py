@@ -103,11 +103,25 @@ def run(command: Command, log: Path) -> Run:
 def warm(path: Path) -> None:
     """Read a file, or everything in a folder, once, so that it is in the page cache."""
     buffer = bytearray(4 * MIB)
-    below = (os.path.join(place, name) for place, _, names in os.walk(path) for name in names)
-    for each in [path] if path.is_file() else below:
+    for each in _files_of(path):
         with contextlib.suppress(OSError), open(each, "rb", buffering=0) as file:
             while file.readinto(buffer):
                 pass
+
+
+def chill(path: Path) -> None:
+    """Have a file, or everything in a folder, out of the page cache; what is dirty stays."""
+    for each in _files_of(path):
+        with contextlib.suppress(OSError), open(each, "rb", buffering=0) as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _files_of(path: Path) -> Iterator[Path]:
+    """A file, or all those below a folder."""
+    if path.is_file():
+        yield path
+    for place, _, names in os.walk(path):
+        yield from (Path(place, name) for name in names)
 
 
 def forget_names() -> bool:
@@ -116,15 +130,6 @@ def forget_names() -> bool:
         Path("/proc/sys/vm/drop_caches").write_text("2\n", "ascii")
         return True
     return False
-
-
-def chill(path: Path) -> None:
-    """Have a file out of the page cache."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-    finally:
-        os.close(fd)
 
 
 def disk_bytes(folder: Path) -> int:
