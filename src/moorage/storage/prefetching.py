@@ -65,7 +65,7 @@ def _touch(fd: int, start: int, size: int) -> None:
         quick.mincore(page, mmap.PAGESIZE, ctypes.byref(is_there))
         if not is_there.value & 1:
             waiting.madvise(page, mmap.PAGESIZE, _MADV_POPULATE_READ)
-    waiting.munmap(address, size)
+        quick.munmap(page, WINDOW_BYTES)  # at once: what is mapped counts as memory of this process
 
 
 @functools.cache
@@ -85,7 +85,7 @@ def _calls() -> tuple[ctypes.CDLL, ctypes.PyDLL]:
     pointer, size = ctypes.c_void_p, ctypes.c_size_t
     waiting.mmap.restype = pointer
     waiting.mmap.argtypes = (pointer, size, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
-    waiting.munmap.argtypes = (pointer, size)
+    quick.munmap.argtypes = (pointer, size)
     quick.mincore.argtypes = (pointer, size, pointer)
     for library in (waiting, quick):
         library.madvise.argtypes = (pointer, size, ctypes.c_int)
