@@ -13,6 +13,7 @@ For root, on a disk whose control group can be found: version 1 with `blkio`, or
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import subprocess
@@ -21,12 +22,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from datasets import make_noise
 from harness import Expectations, Results, Run, chill, parser, settle, show_table, workplace
 from stores import Moorage
-from views import OURS, PAGES, MoorageView, PagesView, fill
+from views import OURS, PAGES, MoorageView, PagesView, noise_of
 
-_FILE = "noise.bin"
 _CAT = "cat, plain file"
 _GROUPS = Path("/sys/fs/cgroup")
 _GROUP = "moorage-bench-disks"
@@ -88,7 +87,7 @@ def measure(store: Moorage, source: Path, place: Path, case: str, results: Resul
         settle(2 * size_bytes)
         chill(store.folder)
         with contextmanager(view.mounted)(place) as root:
-            results.add(case, view.name, cat(root / _FILE))
+            results.add(case, view.name, cat(root / source.name))
 
 
 def show(results: Results, cases: list[str], size_bytes: int) -> None:
@@ -105,20 +104,24 @@ def show(results: Results, cases: list[str], size_bytes: int) -> None:
     expected.show()
 
 
+def parse_speeds(text: str) -> list[int]:
+    """`500,1000` and the like: MB/s."""
+    words = text.split(",")
+    if not all(map(str.isdecimal, words)):
+        raise argparse.ArgumentTypeError(f"{text!r} are no speeds: write 500,1000,0")
+    return [int(word) for word in words]
+
+
 def main() -> None:
     """Measure and print."""
     options_of = parser("How much of what a disk gives its first reader gets.", size="1G", rounds=3)
-    options_of.add_argument("--speeds", default="500,1000,2000,0", help="MB/s, 0 for all (default: %(default)s)")
+    options_of.add_argument(
+        "--speeds", type=parse_speeds, default="500,1000,2000,0", help="MB/s, 0 for all (default: %(default)s)"
+    )
     options = options_of.parse_args()
-    speeds = [int(speed) for speed in options.speeds.split(",")]
     results = Results()
     with workplace(options.dir) as home:
-        place = home / "mount"
-        for folder in (place, home / "source"):
-            folder.mkdir()
-        source = home / "source" / _FILE
-        make_noise(source, options.size)
-        store = fill(home, source.parent, Moorage)
+        source, store, place = noise_of(home, options.size)
         with contextlib.ExitStack() as stack:
             try:
                 disk = Disk(home)
@@ -127,7 +130,7 @@ def main() -> None:
             except OSError as error:
                 print(f"left out: the disk below {home} cannot be made slower here ({error})")
                 return
-            cases = {f"{speed} MB/s" if speed else "what it can": speed for speed in speeds}
+            cases = {f"{speed} MB/s" if speed else "what it can": speed for speed in options.speeds}
             for _ in range(options.rounds):
                 for case, speed in cases.items():
                     disk.limit(speed * 1_000_000)

@@ -21,11 +21,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from blake3 import blake3
-from datasets import make_noise
 from harness import GIB, MIB, Expectations, Results, Run, chill, parser, settle, show_table, warm, workplace
 from reading import sequential
 from stores import Moorage
-from views import MoorageView, ServerView, fill
+from views import MoorageView, ServerView, noise_of
 
 from moorage.read.file import FileReader
 from moorage.read.resolve import Location, locate
@@ -126,12 +125,7 @@ def main() -> None:
     options = parser("What the first read of incompressible bytes must cost.", size="1G", rounds=5).parse_args()
     results = Results()
     with workplace(options.dir) as home:
-        place = home / "mount"
-        for folder in (place, home / "source"):
-            folder.mkdir()
-        source = home / "source" / _FILE
-        make_noise(source, options.size)
-        store = fill(home, source.parent, Moorage)
+        source, store, place = noise_of(home, options.size)
         sizes = chunk_sizes(store)
         for _ in range(options.rounds):
             measure(store, source, sizes, place, results)

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from datasets import make_noise
 from harness import remove, run, warm
 from stores import Borg, Moorage, Restic, Store, present
 
@@ -209,6 +210,15 @@ def fill(place: Path, source: Path, kind: type[AnyStore]) -> AnyStore:
         run(start, place / "log")
     run(store.ingest(source, "all"), place / "log")
     return store
+
+
+def noise_of(home: Path, size_bytes: int) -> tuple[Path, Moorage, Path]:
+    """One file of incompressible bytes, a repository that holds it under the same name, and a folder to mount it on."""
+    source, place = home / "source" / "noise.bin", home / "mount"
+    for folder in (source.parent, place):
+        folder.mkdir()
+    make_noise(source, size_bytes)
+    return source, fill(home, source.parent, Moorage), place
 
 
 def views_of(place: Path, source: Path, peaks: list[int]) -> list[View]:
