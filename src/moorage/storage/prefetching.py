@@ -6,6 +6,10 @@ it, and then a read of 2 MiB waits for the disk again and again. The folios matt
 then by read(2), takes 0.1 s of CPU time, where read(2) alone takes 0.18 s and posix_fadvise(WILLNEED), which makes
 pages of 4 KiB, 0.33 s (one core, Linux 6.18, ext4). What lies in the page cache already costs next to nothing.
 
+Where the disk's own read-ahead is as large as that, nothing is done: what is read in a row comes in time anyhow. There
+the first reader of a mount gained 2 to 9 % (19 to 35 % where it is 128 KiB to 2 MiB), and lost 17 to 25 % in a virtual
+machine whose host takes free memory back at once, and then has to supply the large blocks again.
+
 The map is never read by this process: MADV_POPULATE_READ fails where the disk does, and no signal is raised.
 
 Linux 5.18 with huge pages of 2 MiB, for who may open the file with O_NOATIME (its owner, or root): else mmap(2) might
@@ -13,7 +17,8 @@ have to write down the time of access first, and waits for the disk with the loc
 needs. He may also know what is in the page cache (mincore(2) tells others that everything is). Elsewhere nothing
 happens, and files are read as they always were.
 
-Source: `do_sync_mmap_readahead` in `mm/filemap.c`, `can_do_mincore` in `mm/mincore.c`, open(2), madvise(2).
+Source: `do_sync_mmap_readahead` in `mm/filemap.c`, `can_do_mincore` in `mm/mincore.c`, open(2), madvise(2), and
+`read_ahead_kb` in `Documentation/ABI/testing/sysfs-class-bdi`.
 """
 
 from __future__ import annotations
@@ -26,6 +31,7 @@ import os
 from moorage.model.ranges import ByteRange
 
 _HUGE_PAGE = "/sys/kernel/mm/transparent_hugepage/hpage_pmd_size"
+_DISKS = "/sys/dev/block"
 _HUGE_PAGE_BYTES = 2 * 1024 * 1024
 """With larger ones (of 512 MiB, where pages have 64 KiB) a touch reads more than anybody asked for."""
 WINDOW_BYTES = 2 * _HUGE_PAGE_BYTES
@@ -37,7 +43,7 @@ _FAILED = ctypes.c_void_p(-1).value
 
 def prefetch(path: str, wanted: ByteRange) -> None:
     """Have those windows of a file read into the page cache whose middle is wanted; waits until most of it is there.
-    Raises `OSError` where the file cannot be opened; whatever else cannot be done is left."""
+    Raises `OSError` where the file cannot be opened; whatever else cannot be done, or need not be, is left."""
     if not _is_possible():
         return
     first, last = ((place + WINDOW_BYTES // 2 - 1) // WINDOW_BYTES for place in (wanted.start, wanted.stop))
@@ -48,9 +54,23 @@ def prefetch(path: str, wanted: ByteRange) -> None:
     except PermissionError:
         return
     try:
-        _touch(fd, first * WINDOW_BYTES, (last - first) * WINDOW_BYTES)
+        if _read_ahead_bytes(os.fstat(fd).st_dev) < WINDOW_BYTES:
+            _touch(fd, first * WINDOW_BYTES, (last - first) * WINDOW_BYTES)
     finally:
         os.close(fd)
+
+
+def _read_ahead_bytes(device: int) -> int:
+    """How far the kernel reads ahead of who reads in a row from a device (`st_dev`); 0 where that is not known, as of a
+    file system that is on several disks. Anybody may change it at any time."""
+    number = f"{os.major(device)}:{os.minor(device)}"
+    for disk in (number, f"{number}/.."):  # a partition has what its disk has
+        try:
+            with open(f"{_DISKS}/{disk}/bdi/read_ahead_kb", encoding="ascii") as file:
+                return int(file.read()) * 1024
+        except (OSError, ValueError):
+            continue
+    return 0
 
 
 def _touch(fd: int, start: int, size: int) -> None:

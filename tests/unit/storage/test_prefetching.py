@@ -32,8 +32,9 @@ def no_large_reads() -> str | None:
 
 
 @pytest.fixture
-def cold(tmp_path: Path) -> Path:
-    """A file that is not in memory, where this could be changed."""
+def cold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that is not in memory, where this could be changed, on a disk of which little is read ahead."""
+    monkeypatch.setattr(prefetching, "_read_ahead_bytes", lambda _: 128 * 1024)
     require(no_large_reads)
     path = tmp_path / KEY
     path.parent.mkdir()
@@ -149,6 +150,41 @@ def test_nothing_happens_for_who_may_not_leave_the_time_of_access(
     monkeypatch.setattr(os, "open", refused)
     prefetch(str(cold), ByteRange(0, cold.stat().st_size))
     assert in_memory(cold) == [0, 0, 0, 0]
+
+
+@needs_linux
+@pytest.mark.parametrize(("read_ahead_bytes", "part"), [(0, 1), (WINDOW - 1024, 1), (WINDOW, 0), (2 * WINDOW, 0)])
+def test_a_disk_that_reads_ahead_as_much_is_left_to_it(
+    cold: Path, storage: LocalStorage, monkeypatch: pytest.MonkeyPatch, read_ahead_bytes: int, part: float
+) -> None:
+    monkeypatch.setattr(prefetching, "_read_ahead_bytes", lambda _: read_ahead_bytes)
+    storage.prefetch(KEY, ByteRange(0, WINDOW))
+    assert comes_to(cold, [part, 0, 0, 0])
+
+
+def test_the_read_ahead_of_a_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the kernel lays it out: numbers that link to devices, a partition within its disk."""
+    disk, strange = tmp_path / "devices" / "sda", tmp_path / "devices" / "sdb"
+    for folder in (disk / "sda1", disk / "bdi", strange / "bdi"):
+        folder.mkdir(parents=True)
+    (disk / "bdi" / "read_ahead_kb").write_text("8192\n", "ascii")
+    (strange / "bdi" / "read_ahead_kb").write_text("?\n", "ascii")
+    (tmp_path / "8:0").symlink_to(disk)
+    (tmp_path / "8:1").symlink_to(disk / "sda1")
+    (tmp_path / "8:16").symlink_to(strange)
+    monkeypatch.setattr(prefetching, "_DISKS", str(tmp_path))
+    found = [prefetching._read_ahead_bytes(os.makedev(*number)) for number in ((8, 0), (8, 1), (8, 16), (0, 45))]
+    assert found == [8 * MIB, 8 * MIB, 0, 0]
+
+
+@needs_linux
+def test_the_read_ahead_of_this_disk(tmp_path: Path) -> None:
+    """Where the kernel says it in another place as well."""
+    device = tmp_path.stat().st_dev
+    said = Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb")
+    if not os.major(device) or not said.exists():
+        pytest.skip(f"{tmp_path} is not on a whole disk")
+    assert prefetching._read_ahead_bytes(device) == int(said.read_text("ascii")) * 1024
 
 
 def test_nothing_is_opened_where_it_is_not_possible(
