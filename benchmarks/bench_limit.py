@@ -93,12 +93,12 @@ def measure(store: Moorage, source: Path, sizes: list[int], place: Path, results
     for name, seconds in steps.items():
         results.add(_CASE, name, Run(seconds))
     results.add(_CASE, LIMIT, Run(max(steps[ALL] / len(os.sched_getaffinity(0)), steps[TAKE])))
-    settle(2 * size_bytes)
     chill(store.folder)
+    settle(2 * size_bytes)
     with contextmanager(MoorageView(store, []).mounted)(place) as root:
         results.add(_CASE, OURS, Run(sequential(str(root / _FILE))))
-    settle(size_bytes)
     chill(source)
+    settle(size_bytes)
     results.add(_CASE, PLAIN, Run(sequential(str(source))))
 
 

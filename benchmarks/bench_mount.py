@@ -1,6 +1,7 @@
 """How fast are files read through the mount, cold and warm, next to plain files and to other mounts in the same run?
 
-    python benchmarks/bench_mount.py [--size 512M] [--huge 2G] [--files 20000] [--rounds 3] [--dir DIR] [--only CASE]...
+    python benchmarks/bench_mount.py [--size 512M] [--huge 2G] [--files 20000] [--rounds 3] [--dir DIR] [--disk MB/S]
+                                     [--only CASE]...
 
     sequential   bf16 weights in pieces of 1 MiB
     noise        incompressible bytes, the same way
@@ -13,17 +14,21 @@
 
 Cold: the mount has just been made, so that neither the kernel nor the server has anything of it, and nothing is
 hydrated; the repository itself is in the page cache, but for the noise, where it is not, as the plain file it is
-compared with is not. Warm: the same three times more, of moorage after `moorage warm`. "moorage (pages)" is mounted
-with `--cache-size 0`: nothing is hydrated, what was read is kept by the kernel as pages of the mount. Plain files are
-the source on the same disk, in the page cache, or, "cold", not (for a listing: the kernel has forgotten their names,
-which only root can have it do); `zstd -d -T2` decodes the same bytes to nowhere. What a disk gives cold may change from
-minute to minute: see bench_disks. The reader is a process of its own. "of plain" is the speed as a part of that of
-plain files; "faster" says how many times moorage, in the same state, is as fast as the line's candidate. Run by an
-ordinary user it shows what he gets: everything but passthrough.
+compared with is not. Warm: the same again for two seconds, once at least, of moorage after `moorage warm`. "moorage
+(pages)" is mounted with `--cache-size 0`: nothing is hydrated, what was read is kept by the kernel as pages of the
+mount. Plain files are the source on the same disk, in the page cache, or, "cold", not (for a listing: the kernel has
+forgotten their names, which only root can have it do); `zstd -d -T2` decodes the same bytes to nowhere. The reader is a
+process of its own. "of plain" is the speed as a part of that of plain files; "faster" says how many times moorage, in
+the same state, is as fast as the line's candidate. Run by an ordinary user it shows what he gets: everything but
+passthrough.
+
+What a virtual disk gives cold may be three times as much a minute later, when its host has the file in memory. `--disk`
+has the kernel make it so slow for everybody (see disk.py; bench_disks compares several speeds).
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import pickle
 import random
@@ -37,6 +42,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets import has_numpy, make_noise, make_small_files, make_weights
+from disk import disk_below
 from harness import (
     MIB,
     Expectations,
@@ -60,7 +66,7 @@ PLAIN, COLD, WARM = "plain files", "cold", "warm"
 FIRST, MIDDLE = "at the start", "in the middle"
 ZSTD = "zstd -d -T2"
 _READER = Path(__file__).with_name("reading.py")
-_WARM_READS = 3
+_WARM_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +95,9 @@ def cases_of(weights: str) -> list[Case]:
 # -- measuring -----------------------------------------------------------------------------------------------------
 
 
-def read(case: Case, root: Path, times: int) -> Run:
-    """What a reader takes: the median of so many times."""
-    argv = [sys.executable, str(_READER), case.how, str(root / case.path), str(times)]
+def read(case: Case, root: Path, state: str) -> Run:
+    """What a reader takes: once if it is cold, else the median of as many times as there is time for."""
+    argv = [sys.executable, str(_READER), case.how, str(root / case.path), str(_WARM_S if state == WARM else 0)]
     done = subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True)
     return Run(float(done.stdout))
 
@@ -126,12 +132,13 @@ def measure(place: Path, source: Path, views: list[View], case: Case, results: R
     stored = [folder for folder in place.iterdir() if folder.is_dir() and folder != source] + [source / case.path]
     settle((source / case.path).stat().st_size)
     warm(source / case.path)
-    results.add(case.name, PLAIN, read(case, source, _WARM_READS))
+    results.add(case.name, PLAIN, read(case, source, WARM))
     if case.name == "noise":
         chill(source / case.path)
-        results.add(case.name, f"{PLAIN}, {COLD}", read(case, source, 1))
+        settle((source / case.path).stat().st_size)
+        results.add(case.name, f"{PLAIN}, {COLD}", read(case, source, COLD))
     if case.name == "listing" and forget_names():
-        results.add(case.name, f"{PLAIN}, {COLD}", read(case, source, 1))
+        results.add(case.name, f"{PLAIN}, {COLD}", read(case, source, COLD))
     if case.how == "sequential" and case.name != "noise" and (place / "weights.zst").exists():
         started = time.perf_counter()
         subprocess.run(["zstd", "-q", "-d", "-T2", "-f", "-o", "/dev/null", str(place / "weights.zst")], check=True)
@@ -139,15 +146,14 @@ def measure(place: Path, source: Path, views: list[View], case: Case, results: R
     for view in list(views):
         mountpoint = place / view.name.replace(" ", "-")
         mountpoint.mkdir(exist_ok=True)
+        for folder in stored if case.name == "noise" else ():
+            chill(folder)
         settle(2 * (source / case.path).stat().st_size)  # it is in memory twice: as the mount's pages, and in the cache
-        if case.name == "noise":
-            for folder in stored:
-                chill(folder)
         try:
             with contextmanager(view.mounted)(mountpoint) as root:
-                results.add(case.name, f"{view.name}, {COLD}", read(case, root, 1))
+                results.add(case.name, f"{view.name}, {COLD}", read(case, root, COLD))
                 view.prepare(case.path)
-                results.add(case.name, f"{view.name}, {WARM}", read(case, root, _WARM_READS))
+                results.add(case.name, f"{view.name}, {WARM}", read(case, root, WARM))
         except (RuntimeError, subprocess.CalledProcessError) as error:
             if isinstance(view, MoorageView):
                 raise
@@ -170,8 +176,8 @@ def measure_first(place: Path, size_bytes: int, rounds: int, results: Results, p
     mountpoint.mkdir()
     for _ in range(rounds):
         with contextmanager(MoorageView(store, peaks, branch="huge").mounted)(mountpoint) as root:
-            results.add(case.name, FIRST, read(case, root, 1))
-            results.add(case.name, MIDDLE, read(Case("first", "middle", "huge.bin"), root, 1))
+            results.add(case.name, FIRST, read(case, root, COLD))
+            results.add(case.name, MIDDLE, read(Case("first", "middle", "huge.bin"), root, COLD))
     rows = [(f"first, of {size_bytes / 1e9:.1f} GB", "ms")]
     rows += [(name, f"{1e3 * results.seconds(case.name, name):.2f}") for name in results.names(case.name)]
     print()
@@ -254,12 +260,15 @@ def main() -> None:
     options_of.add_argument("--huge", type=parse_size, default="2G", help="of the huge file (default: %(default)s)")
     options_of.add_argument("--files", type=int, default=20_000, help="small files (default: %(default)s)")
     names = [*(case.name for case in cases_of("")), "first"]
+    options_of.add_argument("--disk", type=int, default=0, help="MB/s that it gives at most (default: what it can)")
     options_of.add_argument("--only", action="append", choices=names, help="a case; repeatable")
     options = options_of.parse_args()
     if not has_numpy():
         sys.exit("numpy is needed: pip install -e '.[libraries]'")
     results, peaks = Results(), list[int]()
-    with workplace(options.dir) as place:
+    with workplace(options.dir) as place, contextlib.ExitStack() as stack:
+        if options.disk:
+            stack.enter_context(disk_below(place)).limit(options.disk)
         if not options.only or "first" in options.only:
             measure_first(place, options.huge, options.rounds, results, peaks)
         source = place / "source"

@@ -1,9 +1,9 @@
 """How fast are files read, by a program that knows nothing of where they come from?
 
-    python benchmarks/reading.py HOW PATH TIMES
+    python benchmarks/reading.py HOW PATH SECONDS
 
-A process of its own, as the readers of a mount are; prints one number: seconds a run, the median of TIMES, measured
-inside, so that the start of Python is no part of it. Used by bench_mount.
+A process of its own, as the readers of a mount are; prints one number: seconds a run, the median of as many as were
+begun in SECONDS, one at least, measured inside, so that the start of Python is no part of it. Used by bench_mount.
 
     sequential   a file in pieces of 1 MiB into one buffer
     random       reads of 4 KiB at scattered places; prints seconds a read
@@ -155,5 +155,14 @@ WAYS: dict[str, Callable[[str], float]] = {
 }
 
 
+def main(how: str, path: str, seconds: float) -> None:
+    """Print what the median run takes."""
+    until = time.perf_counter() + seconds
+    taken = [WAYS[how](path)]
+    while time.perf_counter() < until:
+        taken.append(WAYS[how](path))
+    print(statistics.median(taken))
+
+
 if __name__ == "__main__":
-    print(statistics.median(WAYS[sys.argv[1]](sys.argv[2]) for _ in range(int(sys.argv[3]))))
+    main(sys.argv[1], sys.argv[2], float(sys.argv[3]))
