@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ from stores import Borg, Moorage, Restic, Store, present
 OURS = "moorage"
 PAGES = f"{OURS} (pages)"
 _MOUNTED_WITHIN_SECONDS = 60.0
+_ENDED_WITHIN_SECONDS = 10.0
 
 
 class View(ABC):
@@ -141,10 +141,13 @@ class ServerView(View):
             _wait_for(place, self._shown, server)
             yield place / self._shown
         finally:
-            server.send_signal(signal.SIGINT)  # upon which it unmounts
-            server.wait()
             if _is_mounted(place):
-                call(["fusermount3", "-u", "-z", str(place)])
+                call(["fusermount3", "-u", "-z", str(place)])  # upon which it ends: a signal may be ignored
+            try:
+                server.wait(_ENDED_WITHIN_SECONDS)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait()
 
 
 class ResticView(ServerView):
