@@ -35,7 +35,8 @@ def cat(path: Path) -> Run:
 def measure(store: Moorage, source: Path, place: Path, case: str, results: Results) -> None:
     """One round at one speed."""
     size_bytes = source.stat().st_size
-    chill(source)
+    for data in (source, store.folder):
+        chill(data)
     settle(size_bytes)
     results.add(case, _CAT, cat(source))
     for view in (MoorageView(store, []), PagesView(store, [])):

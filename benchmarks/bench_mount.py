@@ -67,6 +67,8 @@ FIRST, MIDDLE = "at the start", "in the middle"
 ZSTD = "zstd -d -T2"
 _READER = Path(__file__).with_name("reading.py")
 _WARM_S = 2.0
+_CALM_S = 5.0
+"""After gigabytes of memory have become free, which a virtual machine may give back to its host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,9 @@ def measure(place: Path, source: Path, views: list[View], case: Case, results: R
     warm(source / case.path)
     results.add(case.name, PLAIN, read(case, source, WARM))
     if case.name == "noise":
-        chill(source / case.path)
+        for folder in stored:
+            chill(folder)
+        time.sleep(_CALM_S)
         settle((source / case.path).stat().st_size)
         results.add(case.name, f"{PLAIN}, {COLD}", read(case, source, COLD))
     if case.name == "listing" and forget_names():

@@ -7,8 +7,8 @@ then by read(2), takes 0.1 s of CPU time, where read(2) alone takes 0.18 s and p
 pages of 4 KiB, 0.33 s (one core, Linux 6.18, ext4). What lies in the page cache already costs next to nothing.
 
 Where the disk's own read-ahead is as large as that, nothing is done: what is read in a row comes in time anyhow. There
-the first reader of a mount gained 2 to 9 % (19 to 35 % where it is 128 KiB to 2 MiB), and lost 17 to 25 % in a virtual
-machine whose host takes free memory back at once, and then has to supply the large blocks again.
+the first reader of a mount gained 2 to 13 % (19 to 35 % where it is 128 KiB to 2 MiB), and could lose 17 to 25 % in a
+virtual machine whose host takes free memory back at once, and then has to supply the large blocks again.
 
 The map is never read by this process: MADV_POPULATE_READ fails where the disk does, and no signal is raised.
 
