@@ -2,22 +2,21 @@
 
     python benchmarks/bench_disks.py [--size 1G] [--rounds 3] [--dir DIR] [--speeds 500,1000,2000,0]
 
-The disk is made slower by the kernel (see disk.py): so many MB/s for each reader, 0 for what it gives. At each speed
-cat(1) reads a plain file of incompressible bytes, and the same file from a mount that has just been made; neither the
-plain file nor the repository is in the page cache. As long as the disk is what limits both, they take the same time;
-where that ends, the processors limit the mount (see bench_limit). Beside it, once more at each speed, the same through
-a mount that hydrates nothing.
+The disk is made slower by the kernel (see disk.py): so many MB/s for all that runs here, 0 for what it gives. At each
+speed cat(1) reads a plain file of incompressible bytes, and the same file from a mount that has just been made; neither
+the plain file nor the repository is in the page cache. As long as the disk is what limits both, they take the same
+time; where that ends, the processors limit the mount (see bench_limit). Beside it, once more at each speed, the same
+through a mount that hydrates nothing.
 """
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from disk import disk_below
+from disk import disk_below, parse_speed
 from harness import Expectations, Results, Run, chill, parser, settle, show_table, workplace
 from stores import Moorage
 from views import OURS, PAGES, MoorageView, PagesView, noise_of
@@ -62,10 +61,7 @@ def show(results: Results, cases: list[str], size_bytes: int) -> None:
 
 def parse_speeds(text: str) -> list[int]:
     """`500,1000` and the like: MB/s."""
-    words = text.split(",")
-    if not all(map(str.isdecimal, words)):
-        raise argparse.ArgumentTypeError(f"{text!r} are no speeds: write 500,1000,0")
-    return [int(word) for word in words]
+    return [parse_speed(word) for word in text.split(",")]
 
 
 def main() -> None:

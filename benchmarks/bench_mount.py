@@ -42,7 +42,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets import has_numpy, make_noise, make_small_files, make_weights
-from disk import disk_below
+from disk import disk_below, parse_speed
 from harness import (
     MIB,
     Expectations,
@@ -130,8 +130,11 @@ def _model() -> object:
 
 def measure(place: Path, source: Path, views: list[View], case: Case, results: Results) -> None:
     """One round of one case; a peer that cannot be mounted is left out from then on."""
-    # Of the source only this file: how the others lie in the page cache is part of how fast they are.
-    stored = [folder for folder in place.iterdir() if folder.is_dir() and folder != source] + [source / case.path]
+    stored: list[Path] = []
+    """What is out of the page cache for a cold read: of the noise everything, of all else nothing."""
+    if case.name == "noise":
+        # Of the source only this file: how the others lie in the page cache is part of how fast they are.
+        stored = [folder for folder in place.iterdir() if folder.is_dir() and folder != source] + [source / case.path]
     settle((source / case.path).stat().st_size)
     warm(source / case.path)
     results.add(case.name, PLAIN, read(case, source, WARM))
@@ -150,7 +153,7 @@ def measure(place: Path, source: Path, views: list[View], case: Case, results: R
     for view in list(views):
         mountpoint = place / view.name.replace(" ", "-")
         mountpoint.mkdir(exist_ok=True)
-        for folder in stored if case.name == "noise" else ():
+        for folder in stored:
             chill(folder)
         settle(2 * (source / case.path).stat().st_size)  # it is in memory twice: as the mount's pages, and in the cache
         try:
@@ -163,7 +166,7 @@ def measure(place: Path, source: Path, views: list[View], case: Case, results: R
                 raise
             print(f"left out: {view.name} ({error})")
             views.remove(view)
-    for folder in stored if case.name == "noise" else ():
+    for folder in stored:
         warm(folder)
 
 
@@ -264,7 +267,9 @@ def main() -> None:
     options_of.add_argument("--huge", type=parse_size, default="2G", help="of the huge file (default: %(default)s)")
     options_of.add_argument("--files", type=int, default=20_000, help="small files (default: %(default)s)")
     names = [*(case.name for case in cases_of("")), "first"]
-    options_of.add_argument("--disk", type=int, default=0, help="MB/s that it gives at most (default: what it can)")
+    options_of.add_argument(
+        "--disk", type=parse_speed, default=0, help="MB/s it gives at most (default: 0, what it can)"
+    )
     options_of.add_argument("--only", action="append", choices=names, help="a case; repeatable")
     options = options_of.parse_args()
     if not has_numpy():

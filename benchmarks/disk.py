@@ -6,6 +6,7 @@ For root, where there is such a controller: version 1 with `blkio`, or 2 with `i
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import sys
@@ -15,6 +16,8 @@ from pathlib import Path
 
 _GROUPS = Path("/sys/fs/cgroup")
 _GROUP = "moorage-bench"
+_MOST_DIGITS = 9
+"""The kernel takes no more than 64 bits of bytes a second."""
 
 
 class Disk:
@@ -65,7 +68,14 @@ def disk_below(folder: Path) -> Iterator[Disk]:
             disk = Disk(folder)
             stack.enter_context(disk.entered())
             disk.limit(0)
+            stack.callback(disk.limit, 0)
         except OSError as error:
             sys.exit(f"the disk below {folder} cannot be made slower here: {error}")
         yield disk
-        disk.limit(0)
+
+
+def parse_speed(text: str) -> int:
+    """MB/s, for `Disk.limit`."""
+    if not text.isdecimal() or len(text) > _MOST_DIGITS:
+        raise argparse.ArgumentTypeError(f"{text!r} is no speed: write 1500 for 1,500 MB/s, 0 for what the disk gives")
+    return int(text)

@@ -24,7 +24,6 @@ from stores import Borg, Moorage, Restic, Store, present
 OURS = "moorage"
 PAGES = f"{OURS} (pages)"
 _MOUNTED_WITHIN_SECONDS = 60.0
-_ENDED_WITHIN_SECONDS = 10.0
 
 
 class View(ABC):
@@ -141,13 +140,10 @@ class ServerView(View):
             _wait_for(place, self._shown, server)
             yield place / self._shown
         finally:
+            server.terminate()  # upon which it unmounts; what a shell starts in the background ignores SIGINT
+            server.wait()
             if _is_mounted(place):
-                call(["fusermount3", "-u", "-z", str(place)])  # upon which it ends: a signal may be ignored
-            try:
-                server.wait(_ENDED_WITHIN_SECONDS)
-            except subprocess.TimeoutExpired:
-                server.kill()
-                server.wait()
+                call(["fusermount3", "-u", "-z", str(place)])
 
 
 class ResticView(ServerView):
