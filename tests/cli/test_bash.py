@@ -98,7 +98,7 @@ def test_a_script_that_knows_no_colons_is_noticed(folder: Path) -> None:
 
 def test_it_is_the_script_that_is_installed(folder: Path) -> None:
     done = subprocess.run(
-        [folder / "bin" / "moorage", "--show-completion", "bash"],
+        ["bash", "-c", "bin/moorage --show-completion bash; exit $?"],  # typer looks for a shell among its parents
         cwd=folder,
         check=True,
         capture_output=True,
